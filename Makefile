@@ -23,7 +23,7 @@ help:  ## Print this list
 .PHONY: install
 install: $(INSTALLED)  ## Create .venv with the locked dependencies and the project
 
-$(INSTALLED): pyproject.toml requirements-dev.lock scripts/generate_stubs.py
+$(INSTALLED): pyproject.toml requirements-dev.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing the locked dependencies (about a minute on a fresh machine)"

@@ -1,0 +1,1 @@
+"""Reads services and rules from a folder of files."""

@@ -1,0 +1,1 @@
+"""The commands, a module each; together with settings and daemon they compose everything else."""

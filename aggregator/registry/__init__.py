@@ -1,0 +1,1 @@
+"""Supervises adapters, keeps their shards and merges them into one set of services."""

@@ -1,0 +1,1 @@
+"""Speaks xDS: subscriptions without I/O, and the gRPC and HTTP servers around them."""

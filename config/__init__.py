@@ -1,0 +1,1 @@
+"""Traffic rules as users write them: decoding, validation and storage."""

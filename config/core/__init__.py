@@ -1,0 +1,1 @@
+"""Kubernetes' own objects, decoded for every adapter that meets them."""

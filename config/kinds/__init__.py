@@ -1,0 +1,1 @@
+"""Istio's kinds, a module each, found by what they declare."""

@@ -1,0 +1,1 @@
+"""A real Envoy takes what is generated and routes requests by it."""

@@ -1,0 +1,1 @@
+"""What is generated for an input, case by case, in files."""
