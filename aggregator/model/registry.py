@@ -1,0 +1,140 @@
+"""The contract between an adapter and the aggregator.
+
+An adapter tells what its registry knows, shard by shard, and nothing else: diffing, merging, keeping the last good state and
+back-off are the aggregator's work. See docs/adapters.md.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+from typing import Protocol as Interface
+
+from msgspec import Struct
+
+from aggregator.model.config import Config
+from aggregator.model.errors import Origin, Problem
+from aggregator.model.service import Endpoint, Labels, Service, Workload
+
+
+class Content(StrEnum):
+    """The kinds of content that a registry may give."""
+
+    SERVICES = "services"
+    WORKLOADS = "workloads"
+    RULES = "rules"
+    PLACES = "places"
+    REGISTRIES = "registries"
+
+
+class ShardKey(Struct, frozen=True, order=True):
+    """What commits as a whole: one kind of content of one scope of one registry.
+
+    The scope is a file, a datacenter, a namespace or a key prefix, as the adapter chooses; it must be stable over restarts.
+    """
+
+    registry: str
+    scope: str
+    content: Content
+
+
+class ServiceItem(Struct, frozen=True):
+    """What one scope knows of one service: its definition, its endpoints, or both.
+
+    An EndpointSlice in a file of its own is an item without `service`; the aggregator unites what belongs to one
+    (namespace, host).
+    """
+
+    namespace: str
+    host: str
+    service: Service | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Namespace(Struct, frozen=True):
+    """A namespace's labels, as its platform tells them."""
+
+    name: str
+    labels: Labels = ()
+
+
+class NetworkGateway(Struct, frozen=True):
+    """A way into a network from the others."""
+
+    network: str
+    address: str
+    port: int
+    cluster_id: str = ""
+
+
+class AnnouncedRegistry(Struct, frozen=True):
+    """Settings of a registry that another one found; the supervisor starts, swaps and ends it."""
+
+    name: str
+    type: str
+    settings: Mapping[str, Any]
+
+
+Item = ServiceItem | Workload | Config | Namespace | NetworkGateway | AnnouncedRegistry
+
+
+class RegistrySink(Interface):
+    """Takes what an adapter learns. All calls are from the event loop's thread and return at once."""
+
+    def replace(
+        self, shard: ShardKey, items: Mapping[str, Item], *, revision: str = ""
+    ) -> None:
+        """Install a full listing of the shard: items that it lacks are gone. Keys are the adapter's own."""
+
+    def update(self, shard: ShardKey, key: str, item: Item | None) -> None:
+        """Install one item between listings; None says that the registry deleted it."""
+
+    def drop(self, shard: ShardKey) -> None:
+        """The registry says that the whole scope was deleted (an unlinked file): its items go at once."""
+
+    def report(self, scope: str, problems: Sequence[Problem]) -> None:
+        """Install the scope's present problems; an empty sequence clears them. Logged once each."""
+
+    def synced(self) -> None:
+        """The first full listing of every scope is in; called once after each (re)start of the adapter."""
+
+
+class Adapter(Interface):
+    """A live source of services, workloads, rules, places or further registries."""
+
+    async def run(self, sink: RegistrySink) -> None:
+        """Feed *sink* until cancelled.
+
+        Raises `AdapterUnavailableError` or `AdapterRejectedError` to be started again after a back-off; what the sink
+        already has stays meanwhile.
+        """
+
+
+class RegistryContext(Struct, frozen=True, kw_only=True):
+    """What the aggregator gives every adapter: the registry's common settings, resolved.
+
+    `namespace`, `export_to`, `locality`, `network` and `protocol` are the defaults for items that do not say themselves.
+    """
+
+    name: str
+    cluster_id: str
+    domain: str = "cluster.local"
+    namespace: str = "default"
+    export_to: tuple[str, ...] = ("*",)
+    locality: str = ""
+    network: str = ""
+    protocol: str = ""
+    rules: bool = True
+    base_dir: str = "."
+    origin: Origin = Origin()
+
+
+class AdapterSpec(Struct, frozen=True):
+    """Declares an adapter: its name in the settings, the struct of its own settings, and how one is made.
+
+    `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its libraries, if any.
+    """
+
+    name: str
+    settings: type[Struct]
+    create: Callable[[RegistryContext, Any], Adapter]
+    extra: str = ""
