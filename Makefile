@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# What goes into the environment; the project itself is an editable install without dependencies.
-LOCKS := requirements.lock requirements-dev.lock
+# Real API servers for the tests are built with Go; without one on the PATH, it comes as a package.
+GO_WANTED := 1.26
 
 # Code that is linted, formatted and typed.
 CODE := $(wildcard adapters agent aggregator bench config examples scripts tests)
+
+# Programs that packages bring (envoy, etcd) are found like those of the machine.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Arguments for pytest and the benchmark: make test ARGS='-k locality'
 ARGS ?=
@@ -23,11 +26,14 @@ help:  ## Print this list
 .PHONY: install
 install: $(INSTALLED)  ## Create .venv with the locked dependencies and the project
 
-$(INSTALLED): pyproject.toml requirements-dev.lock
+$(INSTALLED): pyproject.toml requirements-dev.lock requirements-go.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing the locked dependencies (about a minute on a fresh machine)"
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@printf 'go%s\n%s\n' $(GO_WANTED) "$$(go env GOVERSION 2>/dev/null)" | sort -VC || { \
+		echo "There is no Go $(GO_WANTED) on the PATH: installing one for the tests"; \
+		$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements-go.lock; }
 	@echo "Installing the project"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@echo "Generating type stubs for the Envoy messages"
@@ -48,13 +54,14 @@ test-quick: install  ## Run the unit, golden and integration tests
 	$(BIN)/pytest tests/unit tests/golden tests/integration -m 'not slow and not e2e' $(ARGS)
 
 .PHONY: check
-check: install  ## Lint, formatting, types, import rules, spelling
+check: install  ## Lint, formatting, types, import rules, spelling, hygiene
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/python scripts/generate_stubs.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python scripts/check_files.py
 
 .PHONY: format
 format: install  ## Apply the formatting and the safe lint fixes
@@ -75,12 +82,18 @@ bench-quick: install  ## A short benchmark, to see that nothing got slower by a 
 
 .PHONY: lock
 lock: install  ## Resolve the dependencies again and write the lock files
-	$(UV_COMPILE) --extra all --output-file requirements.lock
-	$(UV_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra all --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) requirements-build.in --output-file requirements-build.lock
+	$(COMPILE) requirements-go.in --output-file requirements-go.lock
 
 # No header and no index lines: a lock file says what is installed, not where from.
-UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
-	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+.PHONY: changelog
+changelog: install  ## Show what the next release's section of the changelog will say
+	$(BIN)/towncrier build --draft
 
 .PHONY: clean
 clean:  ## Remove the environment and everything generated
