@@ -1,0 +1,39 @@
+"""Durations as Istio, Kubernetes and Go write them, decoded to seconds."""
+
+import re
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PART = r"(?:\d+\.?\d*|\.\d+)(?:h|ms|us|µs|ns|m|s)"
+_WHOLE = re.compile(rf"(?:{_PART})+", re.ASCII)
+_PARTS = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|us|µs|ns|m|s)", re.ASCII)
+_LONGEST = 315_576_000_000.0
+"""Ten thousand years, the bound of protobuf's Duration."""
+
+
+class Duration(float):
+    """Seconds. A class of its own, so that decoding knows what to parse."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """The form that `parse_duration` reads."""
+        return f"{float(self):.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def parse_duration(text: str) -> Duration:
+    """Read ``5s``, ``1.5s``, ``1h2m3s``, ``100ms``.
+
+    Raises ValueError, saying what was expected, for anything else, for negative ones and for
+    ones out of protobuf's range.
+    """
+    if text == "0":
+        return Duration(0)
+    if len(text) > 100 or not _WHOLE.fullmatch(text):
+        shown = text if len(text) <= 40 else text[:40] + "…"
+        message = f"expected a duration such as 5s, 1.5s, 100ms or 1h30m, found {shown!r}"
+        raise ValueError(message)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(text))
+    if seconds > _LONGEST:
+        message = f"the duration {text!r} is out of range"
+        raise ValueError(message)
+    return Duration(seconds)

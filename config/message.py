@@ -1,0 +1,18 @@
+"""The base of every struct that mirrors a message of Istio's API, and its integer types.
+
+Attribute names are the API's own in snake case; outside they are written in camel case. An absent
+message is None, an absent list empty, an absent string "", and a scalar whose absence differs from
+zero None.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+UInt64 = Annotated[int, Meta(ge=0, le=2**64 - 1)]
+
+
+class Message(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """A message of the API; subclasses repeat ``frozen=True`` for the type checker."""
