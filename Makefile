@@ -59,7 +59,7 @@ check: install  ## Lint, formatting, types, import rules, spelling, hygiene
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/python scripts/generate_stubs.py
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/python scripts/check_files.py
 
