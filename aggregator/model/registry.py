@@ -4,7 +4,7 @@ An adapter tells what its registry knows, shard by shard, and nothing else: diff
 back-off are the aggregator's work. See docs/adapters.md.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 from typing import Protocol as Interface
@@ -91,11 +91,21 @@ class RegistrySink(Interface):
     def drop(self, shard: ShardKey) -> None:
         """The registry says that the whole scope was deleted (an unlinked file): its items go at once."""
 
+    def retain(self, scopes: Collection[str]) -> None:
+        """A full listing of the registry's scopes: the others are gone.
+
+        Unlike `drop` this is mere absence, which the loss guard judges.
+        """
+
     def report(self, scope: str, problems: Sequence[Problem]) -> None:
         """Install the scope's present problems; an empty sequence clears them. Logged once each."""
 
     def synced(self) -> None:
-        """The first full listing of every scope is in; called once after each (re)start of the adapter."""
+        """The first full listing of every scope is in; called once after each (re)start of the adapter.
+
+        Scopes of an earlier run that this one neither listed nor reported problems of are gone,
+        as with `retain`.
+        """
 
 
 class Adapter(Interface):
@@ -132,9 +142,11 @@ class AdapterSpec(Struct, frozen=True):
     """Declares an adapter: its name in the settings, the struct of its own settings, and how one is made.
 
     `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its libraries, if any.
+    `longest_wait` bounds the back-off, in seconds; it is short where asking again costs the registry nothing.
     """
 
     name: str
     settings: type[Struct]
     create: Callable[[RegistryContext, Any], Adapter]
     extra: str = ""
+    longest_wait: float = 60.0

@@ -125,7 +125,8 @@ class Endpoint(Struct, frozen=True, order=True, gc=False):
     """One address that serves, with its place and provenance.
 
     `address` is an IP address, a host name (services resolved by DNS) or the absolute path of a Unix socket. `ports` maps
-    names of service ports to numbers; a port that it lacks is at the service port's target. `weight` 0 means drained.
+    names of service ports to numbers; a port that it lacks is at the service port's target, and number 0 says that it does not
+    serve that port. `weight` 0 means drained.
     """
 
     address: str
@@ -142,7 +143,7 @@ class Endpoint(Struct, frozen=True, order=True, gc=False):
     registry: str = ""
 
     def port_number(self, port: Port) -> int:
-        """Where this endpoint serves *port*."""
+        """Where this endpoint serves *port*; 0 if it does not."""
         for name, number in self.ports:
             if name == port.name:
                 return number

@@ -1,0 +1,29 @@
+"""What the registry layer is told about one registry; where that was read is not its business."""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from aggregator.model.errors import Origin
+from aggregator.model.registry import RegistryContext
+
+
+class RegistrySettings(Struct, frozen=True, kw_only=True):
+    """One registry to run. Order in a list of these is the precedence of definitions.
+
+    `adapter` is the struct that the adapter of this `type` declares as its settings.
+    """
+
+    name: str
+    type: str
+    context: RegistryContext
+    adapter: Struct
+    required: bool = True
+    sync_timeout: float = 30.0
+
+    def runs_like(self, other: "RegistrySettings") -> bool:
+        """Whether one run of the adapter serves both: the same is read, wherever it was written."""
+        return (
+            self.type == other.type
+            and self.adapter == other.adapter
+            and replace(self.context, origin=Origin()) == replace(other.context, origin=Origin())
+        )
