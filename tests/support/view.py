@@ -256,7 +256,7 @@ class FakeView:
 
     def _exported(self, config: Config) -> bool:
         mine = self._proxy.namespace
-        export_to = config.spec.export_to or ("*",)
+        export_to = config.spec.export_to or _default_export(config.kind, self._mesh)
         return any(
             to in ("*", mine) or (to == "." and config.namespace == mine) for to in export_to
         )
@@ -290,6 +290,12 @@ class FakeView:
     def _visible(self) -> list[Service]:
         hosts = dict.fromkeys(each.host for each in self._services)
         return [each for host in hosts if (each := self._service(host)) is not None]
+
+
+def _default_export(kind: str, mesh: MeshConfig) -> tuple[str, ...]:
+    if kind == "DestinationRule":
+        return mesh.default_destination_rule_export_to
+    return mesh.default_virtual_service_export_to
 
 
 def _age_order(service: Service) -> tuple[float, str, str]:
