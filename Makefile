@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 GO_WANTED := 1.26
 
 # Code that is linted, formatted and typed.
-CODE := $(wildcard adapters agent aggregator bench config examples scripts tests)
+CODE := $(wildcard adapters agent aggregator bench config examples scripts stubs tests)
 
 # Programs that packages bring (envoy, etcd) are found like those of the machine.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -1,6 +1,6 @@
-"""Writes type stubs for every Envoy message that `xds-protos` installs.
+"""Writes type stubs for the Envoy messages of `xds-protos` and the etcd messages of `aetcd`.
 
-That package has neither stubs nor a `py.typed` marker, so without these a misspelt field of a
+Those packages have neither stubs nor a `py.typed` marker, so without these a misspelt field of a
 cluster or listener is found at run time only. The stubs are made by mypy-protobuf from the
 installed descriptors, so no `.proto` file is needed and they always fit the installed version.
 """
@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import importlib
 import importlib.metadata
+import itertools
 import shutil
 import subprocess
 import sys
@@ -22,9 +23,9 @@ from google.protobuf.compiler import plugin_pb2
 from google.protobuf.descriptor import FileDescriptor
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = "xds-protos"
+SOURCES = ("xds-protos", "aetcd")
 # What the output depends on, besides this script.
-INPUTS = (SOURCE, "protobuf", "mypy-protobuf")
+INPUTS = (*SOURCES, "protobuf", "mypy-protobuf")
 # Folders that cannot be imported, because Python has a package of that name itself.
 HIDDEN = frozenset({"test"})
 # Parents that other distributions share: an `__init__.pyi` here would hide their stubs.
@@ -40,7 +41,7 @@ def fingerprint() -> str:
 
 def message_modules() -> list[str]:
     """Return the names of the generated modules, such as `envoy.config.cluster.v3.cluster_pb2`."""
-    files = importlib.metadata.files(SOURCE) or []
+    files = itertools.chain.from_iterable(importlib.metadata.files(name) or [] for name in SOURCES)
     paths = [PurePosixPath(str(file)) for file in files]
     return sorted(
         ".".join(path.with_suffix("").parts)
@@ -66,14 +67,24 @@ def with_dependencies(roots: Iterable[FileDescriptor]) -> Iterator[FileDescripto
 
 
 def build_request() -> plugin_pb2.CodeGeneratorRequest:
-    """Ask for stubs of all of the distribution's files, as the protocol buffer compiler would."""
-    roots: list[FileDescriptor] = [
-        importlib.import_module(name).DESCRIPTOR for name in message_modules()
-    ]
-    request = plugin_pb2.CodeGeneratorRequest(file_to_generate=sorted(file.name for file in roots))
-    for file in with_dependencies(roots):
+    """Ask for stubs of all of the distributions' files, as the protocol buffer compiler would.
+
+    Files are named after the modules made of them, since those names decide where a stub belongs;
+    `aetcd.rpc.kv_pb2` was made of a mere `kv.proto`.
+    """
+    roots: dict[str, FileDescriptor] = {
+        module.replace(".", "/").removesuffix("_pb2") + ".proto": importlib.import_module(
+            module
+        ).DESCRIPTOR
+        for module in message_modules()
+    }
+    renamed = {file.name: name for name, file in roots.items()}
+    request = plugin_pb2.CodeGeneratorRequest(file_to_generate=sorted(roots))
+    for file in with_dependencies(roots.values()):
         proto = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(proto)
+        proto.name = renamed.get(proto.name, proto.name)
+        proto.dependency[:] = [renamed.get(name, name) for name in proto.dependency]
         request.proto_file.append(proto)
     return request
 

@@ -66,5 +66,6 @@ def test_stubs_are_made_only_once(tmp_path: Path) -> None:
     assert first.startswith("Wrote ")
     assert "up to date" in second
     assert (target / "envoy/service/discovery/v3/ads_pb2_grpc.pyi").is_file()
+    assert (target / "aetcd/rpc/rpc_pb2.pyi").is_file()
     # Another distribution has the stubs of google.protobuf, which a marker here would hide.
     assert not (target / "google/__init__.pyi").exists()
