@@ -73,7 +73,7 @@ stubs: install  ## Generate the type stubs of the Envoy messages again
 	$(BIN)/python scripts/generate_stubs.py --force
 
 .PHONY: bench
-bench: install  ## Measure the figures in docs/
+bench: install  ## Measure the figures that we want to keep
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: bench-quick
