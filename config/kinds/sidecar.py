@@ -48,7 +48,7 @@ class IstioIngressListener(Message, frozen=True):
 
 
 class IstioEgressListener(Message, frozen=True):
-    """Hosts (``namespace/host``) that the workload may reach, on one port or all services' ports."""
+    """Hosts (``namespace/host``) that the workload may reach, on one port or on theirs."""
 
     port: SidecarPort | None = None
     bind: str = ""
