@@ -6,7 +6,7 @@ the settings mean.
 
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from enum import Enum
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
@@ -14,14 +14,12 @@ from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
-from aggregator.model.errors import ConfigError, Origin, Problem
+from aggregator.model.errors import ConfigError, Problem
 from aggregator.quantity import Address, Size, parse_address, parse_size
+from config.documents import Position, field_path
 from config.duration import Duration, parse_duration
 
 T = TypeVar("T")
-Place = Callable[[str], Origin]
-"""Where the field of a path was written."""
-
 _AT: Final = re.compile(r" - at `\$(.*)`$")
 _PARSERS: Final[Mapping[type, Callable[[str], object]]] = {
     Duration: parse_duration,
@@ -30,7 +28,7 @@ _PARSERS: Final[Mapping[type, Callable[[str], object]]] = {
 }
 
 
-def convert(data: object, to: type[T], path: str, place: Place) -> T:
+def convert(data: object, to: type[T], path: str, place: Position) -> T:
     """Decode *data*, which stands at *path*; raises ConfigError with all that is wrong with it."""
     problems = tuple(
         Problem(place(where), where, message) for where, message in _walk(data, to, path)
@@ -44,18 +42,13 @@ def convert(data: object, to: type[T], path: str, place: Place) -> T:
         raise ConfigError(Problem(place(path + inner), path + inner, message)) from error
 
 
-def unknown_key(key: object, known: Iterator[str] | list[str]) -> str:
+def unknown_key(key: object, known: Iterable[str]) -> str:
     """The message for a key that nobody reads, with the nearest one that somebody does."""
     names = list(known)
     near = get_close_matches(str(key), names, n=1, cutoff=0.5)
     if near:
         return f"unknown key {str(key)!r}; did you mean {near[0]!r}?"
     return f"unknown key {str(key)!r}; known are {', '.join(sorted(names))}"
-
-
-def join(path: str, key: object) -> str:
-    """The path of a key below *path*."""
-    return f"{path}.{key}" if path else str(key)
 
 
 def struct_of(to: Any) -> type[msgspec.Struct] | None:
@@ -87,7 +80,7 @@ def _walk(data: object, to: Any, path: str) -> Iterator[tuple[str, str]]:
             yield path, f"expected one of {', '.join(map(str, values))}, found {data!r}"
     elif origin in (dict, Mapping) and isinstance(data, dict):
         for key, item in data.items():
-            yield from _walk(item, arguments[1], join(path, key))
+            yield from _walk(item, arguments[1], field_path(path, str(key)))
     else:
         try:
             msgspec.convert(data, to, dec_hook=_decode_value)
@@ -103,12 +96,12 @@ def _walk_struct(
     for key, value in data.items():
         field = by_name.get(key) if isinstance(key, str) else None
         if field is None:
-            yield join(path, key), unknown_key(key, list(by_name))
+            yield field_path(path, str(key)), unknown_key(key, list(by_name))
         else:
-            yield from _walk(value, field.type, join(path, key))
+            yield from _walk(value, field.type, field_path(path, str(key)))
     for name, field in by_name.items():
         if field.required and name not in data:
-            yield join(path, name), f"{name!r} is required"
+            yield field_path(path, name), f"{name!r} is required"
 
 
 def _bounded(to: Any) -> bool:

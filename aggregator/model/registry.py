@@ -133,6 +133,7 @@ class RegistryContext(Struct, frozen=True, kw_only=True):
     locality: str = ""
     network: str = ""
     protocol: str = ""
+    host_template: str = ""
     rules: bool = True
     base_dir: str = "."
     origin: Origin = Origin()
@@ -141,7 +142,8 @@ class RegistryContext(Struct, frozen=True, kw_only=True):
 class AdapterSpec(Struct, frozen=True):
     """Declares an adapter: its name in the settings, the struct of its own settings, and how one is made.
 
-    `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its libraries, if any.
+    `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its libraries, if any. `names_hosts`
+    says that it makes host names itself, by the registry's `host_template`.
     `longest_wait` bounds the back-off, in seconds; it is short where asking again costs the registry nothing.
     """
 
@@ -149,4 +151,5 @@ class AdapterSpec(Struct, frozen=True):
     settings: type[Struct]
     create: Callable[[RegistryContext, Any], Adapter]
     extra: str = ""
+    names_hosts: bool = False
     longest_wait: float = 60.0

@@ -1,0 +1,343 @@
+"""The daemon's settings: their form, and how one file becomes them.
+
+Read once per start or reload; every problem is reported at once, with its line. Secrets are files,
+never inline.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from msgspec import Meta, Struct, structs
+
+from aggregator.convert import convert, unknown_key
+from aggregator.logs import Format, Level
+from aggregator.model.discovery import load_adapter
+from aggregator.model.errors import ConfigError, Origin, Problem, Severity
+from aggregator.model.registry import AdapterSpec, RegistryContext
+from aggregator.quantity import Address, Size
+from aggregator.registry.settings import RegistrySettings
+from config.documents import Document, Position, field_path, read_documents
+from config.duration import Duration
+from config.mesh import MeshConfig, Network
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LoadAdapter = Callable[[str, Origin], AdapterSpec]
+
+
+def about(text: str) -> Meta:
+    """What a key is for: shown in the JSON Schema and in docs/settings.md."""
+    return Meta(description=text)
+
+
+class RegistryForm(Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys that every registry takes beside those of its type."""
+
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"),
+        about("Names the registry in logs, metrics and provenance; unique."),
+    ]
+    type: Annotated[str, about("The adapter that reads it.")]
+    required: Annotated[
+        bool, about("Whether readiness waits for its first full listing, up to `sync_timeout`.")
+    ] = True
+    sync_timeout: Annotated[
+        Duration, about("After this long a required registry no longer holds readiness back.")
+    ] = Duration(30)
+    namespace: Annotated[
+        str, about("The namespace of services that do not name one themselves.")
+    ] = "default"
+    export_to: Annotated[
+        tuple[str, ...],
+        about("The namespaces that see its services unless these say so: `*`, `.`, `~` or names."),
+    ] = ("*",)
+    locality: Annotated[
+        str, about("The locality `region/zone/subzone` of endpoints that do not tell theirs.")
+    ] = ""
+    network: Annotated[str, about("The network of endpoints that do not tell theirs.")] = ""
+    protocol: Annotated[
+        str, about("The protocol of ports that tell none, neither by field nor by name.")
+    ] = ""
+    host_template: Annotated[
+        str, about("How host names are made, for registries whose services have none.")
+    ] = ""
+    rules: Annotated[bool, about("Whether its traffic rules are taken, or its services only.")] = (
+        True
+    )
+    cluster_id: Annotated[
+        str, about("The cluster that its endpoints belong to; the registry's name unless set.")
+    ] = ""
+
+
+class TlsListen(Struct, frozen=True, forbid_unknown_fields=True):
+    """ADS over TLS; the files are read again when they change."""
+
+    address: Annotated[Address, about("Where to listen.")]
+    cert: Annotated[str, about("File with the server's certificate chain, PEM.")]
+    key: Annotated[str, about("File with its private key, PEM.")]
+    client_ca: Annotated[
+        str, about("File with the authorities that client certificates are verified against, PEM.")
+    ] = ""
+    require_client_cert: Annotated[
+        bool, about("Whether clients without a certificate are refused; needs `client_ca`.")
+    ] = False
+
+
+class DebugAccess(StrEnum):
+    """Who may see /debug: clients on this machine, or whoever reaches the address."""
+
+    LOOPBACK = "loopback"
+    ANY = "any"
+
+
+class Listen(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the servers listen. A change takes a restart."""
+
+    grpc: Annotated[Address, about("xDS in plaintext.")] = Address("127.0.0.1:15010")
+    grpc_tls: Annotated[TlsListen | None, about("xDS over TLS; off unless given.")] = None
+    http: Annotated[Address, about("Readiness, metrics and debug views.")] = Address(
+        "127.0.0.1:15014"
+    )
+    debug: Annotated[
+        DebugAccess, about("Who may see /debug, where `http` is reachable from elsewhere.")
+    ] = DebugAccess.LOOPBACK
+
+
+class Debounce(Struct, frozen=True, forbid_unknown_fields=True):
+    """How changes coalesce."""
+
+    max: Annotated[
+        Duration,
+        about("The longest that a change waits for others; a lone change goes out at once."),
+    ] = Duration(0.2)
+
+
+class Push(Struct, frozen=True, forbid_unknown_fields=True):
+    """How changes reach proxies."""
+
+    debounce: Annotated[Debounce, about("How changes coalesce.")] = Debounce()
+    write_timeout: Annotated[
+        Duration, about("A stream that takes nothing for this long is closed.")
+    ] = Duration(30)
+    in_flight: Annotated[
+        Size, about("Bytes that may be written but not yet taken, over all streams.")
+    ] = Size(48 * 2**20)
+    warm_wait: Annotated[
+        Duration,
+        about("How long routes to a new cluster wait until the proxy says that it is warm."),
+    ] = Duration(15)
+    order_wait: Annotated[
+        Duration, about("How long everything else waits for the types that are sent before it.")
+    ] = Duration(1)
+
+
+class Log(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written to standard error."""
+
+    level: Annotated[Level, about("The least important events that are written.")] = Level.INFO
+    format: Annotated[Format, about("`auto` is `console` on a terminal and `json` elsewhere.")] = (
+        Format.AUTO
+    )
+
+
+class SettingsForm(Struct, frozen=True, forbid_unknown_fields=True):
+    """The file as it is written; its registries are decoded one by one, by type."""
+
+    registries: Annotated[
+        tuple[dict[str, Any], ...],
+        Meta(min_length=1),
+        about("The registries; their order is the precedence of definitions."),
+    ]
+    domain: Annotated[
+        str, about("The domain of Kubernetes-style names, `<name>.<namespace>.svc.<domain>`.")
+    ] = "cluster.local"
+    mesh: Annotated[MeshConfig, about("Istio's MeshConfig.")] = MeshConfig()
+    networks: Annotated[dict[str, Network], about("Istio's MeshNetworks.")] = {}
+    listen: Annotated[Listen, about("Where the servers listen.")] = Listen()
+    push: Annotated[Push, about("How changes reach proxies.")] = Push()
+    log: Annotated[Log, about("What is written to standard error.")] = Log()
+
+
+class Settings(Struct, frozen=True):
+    """What the daemon runs with. `file` is where it came from, None for the embedded default."""
+
+    registries: tuple[RegistrySettings, ...]
+    domain: str = "cluster.local"
+    mesh: MeshConfig = MeshConfig()
+    networks: Mapping[str, Network] = {}
+    listen: Listen = Listen()
+    push: Push = Push()
+    log: Log = Log()
+    file: Path | None = None
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_settings(file: Path, load: LoadAdapter = load_adapter) -> Settings:
+    """Read *file*; raises ConfigError with everything that is wrong with it."""
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise ConfigError(Problem(Origin(str(file)), "", message)) from error
+    return decode_settings(text, file, load)
+
+
+def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -> Settings:
+    """Decode the file's content; relative paths in it are relative to the folder of *file*."""
+    documents = read_documents(text, str(file))
+    if documents.problems:
+        raise ConfigError(tuple(documents.problems))
+    if len(documents.documents) != 1:
+        message = f"expected one YAML document, found {len(documents.documents)}"
+        raise ConfigError(Problem(Origin(str(file)), "", message))
+    document = documents.documents[0]
+    base = file.absolute().parent
+    problems: list[Problem] = []
+    form = _collect(problems, convert, document.data, SettingsForm, "", document.position)
+    registries = _registries(document, base, load, problems)
+    if form is None or any(problem.severity is Severity.ERROR for problem in problems):
+        raise ConfigError(tuple(sorted(set(problems))))
+    if form.networks:
+        message = "accepted, but nothing uses it yet"
+        where = document.position("networks")
+        problems.append(Problem(where, "networks", message, Severity.WARNING))
+    return Settings(
+        registries=tuple(registries),
+        domain=form.domain,
+        mesh=form.mesh,
+        networks=form.networks,
+        listen=_resolve_listen(form.listen, base),
+        push=form.push,
+        log=form.log,
+        file=file,
+        warnings=tuple(problems),
+    )
+
+
+def embedded_settings(folder: Path, load: LoadAdapter = load_adapter) -> Settings:
+    """The default without a file: one required registry that reads *folder*."""
+    if not folder.is_dir():
+        problem = "is no folder" if folder.exists() else "does not exist"
+        raise ConfigError(Problem(Origin(str(folder)), "", problem))
+    origin = Origin("--config-dir")
+    data: dict[str, Any] = {"name": "files", "type": "files", "path": str(folder.absolute())}
+    registry = _registry(data, "", lambda _path: origin, folder.absolute(), "cluster.local", load)
+    return Settings(registries=(registry,))
+
+
+def override(settings: Settings, *, grpc: str | None, http: str | None) -> Settings:
+    """Put the addresses of the command line in place of the file's."""
+    listen = settings.listen
+    if grpc is not None:
+        listen = structs.replace(listen, grpc=Address(grpc))
+    if http is not None:
+        listen = structs.replace(listen, http=Address(http))
+    return structs.replace(settings, listen=listen)
+
+
+def _registries(
+    document: Document, base: Path, load: LoadAdapter, problems: list[Problem]
+) -> list[RegistrySettings]:
+    """Decode every entry, so that one that is wrong does not hide the next one's problems."""
+    listed = document.data.get("registries")
+    domain = str(document.data.get("domain", "cluster.local"))
+    found: list[RegistrySettings] = []
+    for index, entry in enumerate(listed if isinstance(listed, list) else ()):
+        path = f"registries[{index}]"
+        if not isinstance(entry, dict):
+            continue  # The form has reported it.
+        place = document.position
+        registry = _collect(problems, _registry, entry, path, place, base, domain, load)
+        if registry is None:
+            continue
+        if any(registry.name == other.name for other in found):
+            where = f"{path}.name"
+            message = f"another registry is named {registry.name!r}"
+            problems.append(Problem(document.position(where), where, message))
+        found.append(registry)
+    return found
+
+
+def _registry(
+    data: Mapping[str, Any], path: str, place: Position, base: Path, domain: str, load: LoadAdapter
+) -> RegistrySettings:
+    """Split the keys that every registry takes from those of its type, and decode both."""
+    common = {field.encode_name for field in structs.fields(RegistryForm)}
+    problems: list[Problem] = []
+    mine = {key: value for key, value in data.items() if key in common}
+    form = _collect(problems, convert, mine, RegistryForm, path, place)
+    if not isinstance(data.get("type"), str):
+        raise ConfigError(tuple(problems))
+    where = field_path(path, "type")
+    try:
+        spec = load(data["type"], place(where))
+    except ConfigError as error:
+        told = tuple(structs.replace(problem, path=where) for problem in error.problems)
+        raise ConfigError((*problems, *told)) from error
+    own = {field.encode_name for field in structs.fields(spec.settings)}
+    problems.extend(
+        Problem(
+            place(field_path(path, key)), field_path(path, key), unknown_key(key, [*common, *own])
+        )
+        for key in data.keys() - common - own
+    )
+    rest = {key: value for key, value in data.items() if key in own}
+    settings = _collect(problems, convert, rest, spec.settings, path, place)
+    if data.get("host_template") and not spec.names_hosts:
+        where = field_path(path, "host_template")
+        message = f"a registry of type {spec.name!r} tells whole host names"
+        problems.append(Problem(place(where), where, message))
+    if form is None or settings is None or problems:
+        raise ConfigError(tuple(problems))
+    return _registry_settings(form, spec, settings, base, domain, place(path))
+
+
+def _registry_settings(
+    form: RegistryForm, spec: AdapterSpec, own: Struct, base: Path, domain: str, origin: Origin
+) -> RegistrySettings:
+    context = RegistryContext(
+        name=form.name,
+        cluster_id=form.cluster_id or form.name,
+        domain=domain,
+        namespace=form.namespace,
+        export_to=form.export_to,
+        locality=form.locality,
+        network=form.network,
+        protocol=form.protocol,
+        host_template=form.host_template,
+        rules=form.rules,
+        base_dir=str(base),
+        origin=origin,
+    )
+    return RegistrySettings(
+        name=form.name,
+        type=spec.name,
+        context=context,
+        adapter=own,
+        required=form.required,
+        sync_timeout=form.sync_timeout,
+    )
+
+
+def _resolve_listen(listen: Listen, base: Path) -> Listen:
+    """Make the certificates' paths independent of the working directory."""
+    tls = listen.grpc_tls
+    if tls is None:
+        return listen
+    paths = {name: getattr(tls, name) for name in ("cert", "key", "client_ca")}
+    whole = {name: str(base / path) for name, path in paths.items() if path}
+    return structs.replace(listen, grpc_tls=structs.replace(tls, **whole))
+
+
+def _collect(
+    problems: list[Problem], decode: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T | None:
+    """What *decode* gives; None if it cannot, its problems added to those found so far."""
+    try:
+        return decode(*args, **kwargs)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return None

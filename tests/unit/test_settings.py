@@ -1,0 +1,215 @@
+"""The settings file: what it becomes, and what is said of one that is wrong."""
+
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from aggregator.model.errors import ConfigError, Origin, Problem
+from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext
+from aggregator.quantity import Address, Size
+from aggregator.settings import decode_settings, embedded_settings, load_settings, override
+
+
+class ShelfSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An adapter's own keys."""
+
+    path: str
+    depth: int = 1
+
+
+def create(_context: RegistryContext, _settings: ShelfSettings) -> Adapter:
+    """Settings make no adapter."""
+    raise NotImplementedError
+
+
+def load(name: str, origin: Origin) -> AdapterSpec:
+    """Knows two types, of which one makes host names."""
+    if name not in ("shelf", "namer", "files"):
+        raise ConfigError(Problem(origin, "type", f"unknown registry type {name!r}"))
+    return AdapterSpec(name, ShelfSettings, create, names_hosts=name == "namer")
+
+
+FILE = Path("/etc/mesh/mesh-aggregator.yaml")
+
+
+def problems_of(text: str) -> list[str]:
+    """``line path: message`` of everything wrong with the text."""
+    with pytest.raises(ConfigError) as caught:
+        decode_settings(text.encode(), FILE, load)
+    assert all(each.origin.source == str(FILE) for each in caught.value.problems)
+    return [f"{each.origin.line} {each.path}: {each.message}" for each in caught.value.problems]
+
+
+def test_a_file_becomes_settings_in_the_order_of_its_registries() -> None:
+    """Order is precedence; common keys go to the context, the others to the adapter's struct."""
+    settings = decode_settings(
+        b"""
+registries:
+- {name: vms, type: shelf, path: services/, required: false, sync_timeout: 5s, namespace: shop,
+   locality: eu/eu-1, network: net1, protocol: HTTP, export_to: [., ops], rules: false, depth: 3}
+- {name: other, type: namer, path: x, cluster_id: east, host_template: "{name}.x"}
+domain: mesh.local
+mesh: {rootNamespace: root, connectTimeout: 3s, outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+listen:
+  grpc: "0.0.0.0:1"
+  grpc_tls: {address: "[::]:2", cert: server.pem, key: /keys/server.key}
+push: {debounce: {max: 50ms}, in_flight: 1MiB}
+log: {level: debug}
+""",
+        FILE,
+        load,
+    )
+
+    vms, other = settings.registries
+    assert (vms.name, vms.type, vms.required, vms.sync_timeout) == ("vms", "shelf", False, 5.0)
+    assert vms.adapter == ShelfSettings("services/", 3)
+    assert vms.context == RegistryContext(
+        name="vms",
+        cluster_id="vms",
+        domain="mesh.local",
+        namespace="shop",
+        export_to=(".", "ops"),
+        locality="eu/eu-1",
+        network="net1",
+        protocol="HTTP",
+        rules=False,
+        base_dir="/etc/mesh",
+        origin=Origin(str(FILE), 3),
+    )
+    assert (other.context.cluster_id, other.context.host_template) == ("east", "{name}.x")
+    assert other.required
+    assert settings.mesh.root_namespace == "root"
+    assert settings.mesh.connect_timeout == 3.0
+    assert settings.listen.grpc == Address("0.0.0.0:1")
+    tls = settings.listen.grpc_tls
+    assert tls is not None
+    assert (tls.cert, tls.key, tls.client_ca) == (
+        "/etc/mesh/server.pem",
+        "/keys/server.key",
+        "",
+    )
+    assert settings.push.debounce.max == pytest.approx(0.05)
+    assert settings.push.in_flight == Size(2**20)
+    assert settings.file == FILE
+    assert settings.warnings == ()
+
+
+def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:
+    """A wrong registry does not hide what is wrong in the next one or in another section."""
+    found = problems_of(
+        """registries:
+- name: a
+  type: shelf
+  pth: x
+- name: b
+  type: shelv
+- name: c
+  type: shelf
+  path: x
+  requird: true
+  sync_timeout: fast
+  host_template: "{name}"
+- just text
+lissten: {}
+mesh:
+  rootNamespac: x
+push:
+  in_flight: lots
+"""
+    )
+
+    assert found == [
+        "2 registries[0].path: 'path' is required",
+        "4 registries[0].pth: unknown key 'pth'; did you mean 'path'?",
+        "6 registries[1].type: unknown registry type 'shelv'",
+        "10 registries[2].requird: unknown key 'requird'; did you mean 'required'?",
+        "11 registries[2].sync_timeout: "
+        "expected a duration such as 5s, 1.5s, 100ms or 1h30m, found 'fast'",
+        "12 registries[2].host_template: a registry of type 'shelf' tells whole host names",
+        "13 registries[3]: expected 'object', got 'str'",
+        "14 lissten: unknown key 'lissten'; did you mean 'listen'?",
+        "16 mesh.rootNamespac: unknown key 'rootNamespac'; did you mean 'rootNamespace'?",
+        "18 push.in_flight: expected a size such as 48MiB or 64KiB, found 'lots'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "0 : expected one YAML document, found 0"),
+        ("registries: [", "did not find expected node content"),
+        ("registries: []", "registries: expected 'array' of length >= 1"),
+        ("{}", "1 registries: 'registries' is required"),
+        ("registries: 3", "1 registries: expected 'array'"),
+        ("registries: [{type: shelf, path: x}]", "1 registries[0].name: 'name' is required"),
+        ("registries: [{name: a}]", "1 registries[0].type: 'type' is required"),
+        ("registries: [{name: a, type: 3}]", "1 registries[0].type: expected 'str'"),
+        ("registries: [{name: a/b, type: shelf, path: x}]", "registries[0].name: expected 'str'"),
+        (
+            "registries:\n- {name: a, type: shelf, path: x}\n- {name: a, type: shelf, path: y}",
+            "3 registries[1].name: another registry is named 'a'",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(text: str, message: str) -> None:
+    """What is not understood is never guessed."""
+    assert any(message in each for each in problems_of(text))
+
+
+def test_networks_are_accepted_with_a_warning() -> None:
+    """Nobody should believe that a setting works which nothing reads yet."""
+    settings = decode_settings(
+        b"""
+registries: [{name: a, type: shelf, path: x}]
+networks:
+  net1: {endpoints: [{fromCidr: 10.0.0.0/8}], gateways: [{address: 1.2.3.4, port: 15443}]}
+""",
+        FILE,
+        load,
+    )
+
+    assert [str(each) for each in settings.warnings] == [
+        f"{FILE}:3: networks: accepted, but nothing uses it yet"
+    ]
+
+
+def test_a_missing_file_is_one_clear_problem(tmp_path: Path) -> None:
+    """The operator sees the path and why it cannot be read, not a traceback."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "absent.yaml", load)
+
+    assert str(caught.value) == (
+        f"{tmp_path}/absent.yaml: cannot be read: No such file or directory"
+    )
+
+
+def test_a_folder_alone_is_a_whole_mesh(tmp_path: Path) -> None:
+    """Without a settings file everything has its default."""
+    settings = embedded_settings(tmp_path, load)
+
+    (registry,) = settings.registries
+    assert (registry.name, registry.type, registry.required) == ("files", "files", True)
+    assert registry.adapter == ShelfSettings(str(tmp_path))
+    assert settings.listen.grpc == Address("127.0.0.1:15010")
+    assert settings.listen.http == Address("127.0.0.1:15014")
+    assert settings.file is None
+
+
+@pytest.mark.parametrize(("name", "message"), [("absent", "does not exist"), ("file", "no folder")])
+def test_the_folder_must_be_there(tmp_path: Path, name: str, message: str) -> None:
+    """A typing error does not start an empty mesh."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match=message):
+        embedded_settings(tmp_path / name, load)
+
+
+def test_the_command_line_overrides_the_addresses(tmp_path: Path) -> None:
+    """Only what was given is replaced."""
+    settings = embedded_settings(tmp_path, load)
+
+    changed = override(settings, grpc=Address("127.0.0.1:1"), http=None)
+
+    assert changed.listen.grpc == "127.0.0.1:1"
+    assert changed.listen.http == "127.0.0.1:15014"
