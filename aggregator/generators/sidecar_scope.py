@@ -121,7 +121,7 @@ def is_captured(view: View, listener: EgressListener) -> bool:
     """Whether connections are redirected here, so that they know where they wanted to go."""
     if listener.bind.startswith(UNIX) or listener.capture_mode == CaptureMode.NONE:
         return False
-    return listener.capture_mode == CaptureMode.IPTABLES or view.interception_mode != "NONE"
+    return view.interception_mode != "NONE"
 
 
 @lru_cache(maxsize=1024)
