@@ -11,7 +11,6 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 from msgspec import Meta, Struct, structs
 
-from aggregator.convert import convert, unknown_key
 from aggregator.logs import Format, Level
 from aggregator.model.discovery import load_adapter
 from aggregator.model.errors import ConfigError, Origin, Problem, Severity
@@ -21,6 +20,7 @@ from aggregator.registry.settings import RegistrySettings
 from config.documents import Document, Position, field_path, read_documents
 from config.duration import Duration
 from config.mesh import MeshConfig, Network
+from config.shape import decode_struct, suggest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -196,7 +196,7 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     document = documents.documents[0]
     base = file.absolute().parent
     problems: list[Problem] = []
-    form = _collect(problems, convert, document.data, SettingsForm, "", document.position)
+    form = _collect(problems, decode_struct, document.data, SettingsForm, "", document.position)
     registries = _registries(document, base, load, problems)
     if form is None or any(problem.severity is Severity.ERROR for problem in problems):
         raise ConfigError(tuple(sorted(set(problems))))
@@ -268,7 +268,7 @@ def _registry(
     common = {field.encode_name for field in structs.fields(RegistryForm)}
     problems: list[Problem] = []
     mine = {key: value for key, value in data.items() if key in common}
-    form = _collect(problems, convert, mine, RegistryForm, path, place)
+    form = _collect(problems, decode_struct, mine, RegistryForm, path, place)
     if not isinstance(data.get("type"), str):
         raise ConfigError(tuple(problems))
     where = field_path(path, "type")
@@ -278,14 +278,12 @@ def _registry(
         told = tuple(structs.replace(problem, path=where) for problem in error.problems)
         raise ConfigError((*problems, *told)) from error
     own = {field.encode_name for field in structs.fields(spec.settings)}
-    problems.extend(
-        Problem(
-            place(field_path(path, key)), field_path(path, key), unknown_key(key, [*common, *own])
-        )
-        for key in data.keys() - common - own
-    )
+    for key in data.keys() - common - own:
+        where = field_path(path, key)
+        message = f"unknown field {key!r}{suggest(key, (*common, *own))}"
+        problems.append(Problem(place(where), where, message))
     rest = {key: value for key, value in data.items() if key in own}
-    settings = _collect(problems, convert, rest, spec.settings, path, place)
+    settings = _collect(problems, decode_struct, rest, spec.settings, path, place)
     if data.get("host_template") and not spec.names_hosts:
         where = field_path(path, "host_template")
         message = f"a registry of type {spec.name!r} tells whole host names"

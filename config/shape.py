@@ -48,13 +48,16 @@ def suggest(name: str, known: tuple[str, ...]) -> str:
 
 
 def _decode_custom(to: type, value: object) -> object:
-    if to is not Duration:
+    """Types with a text form of their own: durations, and classes that have a `parse`."""
+    parse = parse_duration if to is Duration else getattr(to, "parse", None)
+    if parse is None:
         message = f"no decoding for {to.__name__}"
         raise NotImplementedError(message)
     if not isinstance(value, str):
-        message = f"expected a duration such as 5s, found {_show(value)}"
+        expected = "a duration such as 5s" if to is Duration else "text"
+        message = f"expected {expected}, found {_show(value)}"
         raise ValueError(message)
-    return parse_duration(value)
+    return parse(value)
 
 
 @cache
@@ -72,10 +75,14 @@ def _without_nulls(data: Any) -> Any:
 
 def _mismatches(to: inspect.Type, data: Any, path: str) -> Iterator[tuple[str, str]]:
     match to:
+        case inspect.Metadata():
+            yield from _mismatches(to.type, data, path)
         case inspect.StructType():
             yield from _struct_mismatches(to, data, path)
         case inspect.VarTupleType():
             if isinstance(data, list):
+                if len(data) < (to.min_length or 0):
+                    yield path, f"expected at least {to.min_length} in the list"
                 for index, item in enumerate(data):
                     yield from _mismatches(to.item_type, item, f"{path}[{index}]")
             else:
@@ -119,9 +126,9 @@ def _scalar_mismatch(to: inspect.Type, data: Any) -> str:
         if data in known:
             return ""
         return f"expected one of {', '.join(known)}, found {_show(data)}"
-    if isinstance(to, inspect.CustomType) and to.cls is Duration:
+    if isinstance(to, inspect.CustomType):
         try:
-            _decode_custom(Duration, data)
+            _decode_custom(to.cls, data)
         except ValueError as error:
             return str(error)
         return ""
@@ -135,11 +142,12 @@ def _scalar_mismatch(to: inspect.Type, data: Any) -> str:
 def _plain_type(to: inspect.Type) -> Any:
     if isinstance(to, inspect.IntType):
         return Annotated[int, msgspec.Meta(ge=to.ge, le=to.le)]
+    if isinstance(to, inspect.StrType):
+        return Annotated[str, msgspec.Meta(pattern=to.pattern)]
     return _PLAIN.get(type(to), object)
 
 
 _PLAIN: Final[Mapping[type[inspect.Type], type]] = {
-    inspect.StrType: str,
     inspect.FloatType: float,
     inspect.BoolType: bool,
     inspect.BytesType: bytes,
@@ -149,6 +157,8 @@ _PLAIN: Final[Mapping[type[inspect.Type], type]] = {
 def _expected(to: inspect.Type) -> str:
     if isinstance(to, inspect.IntType):
         return f"a whole number from {to.ge} to {to.le}" if to.ge is not None else "a whole number"
+    if isinstance(to, inspect.StrType) and to.pattern is not None:
+        return f"text that matches {to.pattern}"
     names = {
         inspect.StrType: "text",
         inspect.FloatType: "a number",

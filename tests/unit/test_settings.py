@@ -120,16 +120,16 @@ push:
     )
 
     assert found == [
-        "2 registries[0].path: 'path' is required",
-        "4 registries[0].pth: unknown key 'pth'; did you mean 'path'?",
+        "2 registries[0].path: required",
+        "4 registries[0].pth: unknown field 'pth'; did you mean 'path'?",
         "6 registries[1].type: unknown registry type 'shelv'",
-        "10 registries[2].requird: unknown key 'requird'; did you mean 'required'?",
+        "10 registries[2].requird: unknown field 'requird'; did you mean 'required'?",
         "11 registries[2].sync_timeout: "
         "expected a duration such as 5s, 1.5s, 100ms or 1h30m, found 'fast'",
         "12 registries[2].host_template: a registry of type 'shelf' tells whole host names",
-        "13 registries[3]: expected 'object', got 'str'",
-        "14 lissten: unknown key 'lissten'; did you mean 'listen'?",
-        "16 mesh.rootNamespac: unknown key 'rootNamespac'; did you mean 'rootNamespace'?",
+        "13 registries[3]: expected an object, found 'just text'",
+        "14 lissten: unknown field 'lissten'; did you mean 'listen'?",
+        "16 mesh.rootNamespac: unknown field 'rootNamespac'; did you mean 'rootNamespace'?",
         "18 push.in_flight: expected a size such as 48MiB or 64KiB, found 'lots'",
     ]
 
@@ -139,13 +139,16 @@ push:
     [
         ("", "0 : expected one YAML document, found 0"),
         ("registries: [", "did not find expected node content"),
-        ("registries: []", "registries: expected 'array' of length >= 1"),
-        ("{}", "1 registries: 'registries' is required"),
-        ("registries: 3", "1 registries: expected 'array'"),
-        ("registries: [{type: shelf, path: x}]", "1 registries[0].name: 'name' is required"),
-        ("registries: [{name: a}]", "1 registries[0].type: 'type' is required"),
-        ("registries: [{name: a, type: 3}]", "1 registries[0].type: expected 'str'"),
-        ("registries: [{name: a/b, type: shelf, path: x}]", "registries[0].name: expected 'str'"),
+        ("registries: []", "registries: expected at least 1 in the list"),
+        ("{}", "1 registries: required"),
+        ("registries: 3", "1 registries: expected a list, found 3"),
+        ("registries: [{type: shelf, path: x}]", "1 registries[0].name: required"),
+        ("registries: [{name: a}]", "1 registries[0].type: required"),
+        ("registries: [{name: a, type: 3}]", "1 registries[0].type: expected text, found 3"),
+        (
+            "registries: [{name: a/b, type: shelf, path: x}]",
+            "registries[0].name: expected text that matches",
+        ),
         (
             "registries:\n- {name: a, type: shelf, path: x}\n- {name: a, type: shelf, path: y}",
             "3 registries[1].name: another registry is named 'a'",
