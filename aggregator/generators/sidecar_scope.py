@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aggregator.generators.spec import View
 from aggregator.model.config import Config
 from aggregator.model.service import Protocol, Service
 from config.destination import Destination
-from config.host import host_matches
+from config.host import host_matches, resolve_host
 from config.kinds.sidecar import CaptureMode, IstioEgressListener, Sidecar
 
 HTTP_PROXY_ROUTE = "http_proxy"
@@ -232,5 +233,9 @@ def outbound_policy(view: View) -> OutboundPolicy:
         spec: Sidecar = config.spec
         policy = spec.outbound_traffic_policy
         if policy is not None:
-            return OutboundPolicy(policy.mode == "ALLOW_ANY", policy.egress_proxy)
+            proxy = policy.egress_proxy
+            if proxy is not None:
+                host = resolve_host(proxy.host, config.namespace, view.domain_suffix)
+                proxy = replace(proxy, host=host)
+            return OutboundPolicy(policy.mode == "ALLOW_ANY", proxy)
     return OutboundPolicy(view.mesh.outbound_traffic_policy.mode == "ALLOW_ANY")
