@@ -1,5 +1,6 @@
 """Retry policies of routes."""
 
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -19,10 +20,13 @@ _STATUS_CODES: Final = "retriable-status-codes"
 _KNOWN_CODES: Final = frozenset(status.value for status in HTTPStatus)
 
 
+@lru_cache(maxsize=256)
 def build_retry_policy(
     policy: HTTPRetry | None, *, consistent_hash: bool
 ) -> route_pb2.RetryPolicy | None:
     """Istio's default where nothing is asked for; None where retries are switched off.
+
+    The message is shared: copy it.
 
     With a consistent hash the same endpoint is tried again, unless the rule says otherwise.
     """

@@ -22,9 +22,8 @@ from aggregator.generators.spec import (
 )
 from aggregator.generators.virtual_host_place import (
     Place,
+    PlaceResolver,
     is_host,
-    resolve_domains,
-    resolve_places,
 )
 
 VIRTUAL_HOSTS_FIELD: Final = 2
@@ -42,10 +41,10 @@ def build_virtual_hosts(view: View, unit: Unit) -> Iterator[Resource]:
     if not is_host(host):
         _report_host(view, host)
         return
-    scope = outbound_scope(view)
-    for place in resolve_places(view, scope, host):
+    resolver = PlaceResolver(view, outbound_scope(view))
+    for place in resolver.places(host):
         found = build_host_routes(view, place.listener, host, place.port, place.service)
-        domains = resolve_domains(view, scope, place, host) if found else ()
+        domains = resolver.domains(place, host) if found else ()
         if found is None or not domains:
             continue
         built = route_pb2.VirtualHost(

@@ -24,6 +24,9 @@ from aggregator.model.service import Service
 from config.host import host_patterns, resolve_host
 
 HTTP_PORT: Final = 80
+UNSPECIFIED: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 _NAME: Final = re.compile(r"(?:\*|\*?[a-z0-9_-]+)(?:\.[a-z0-9_-]+)*", re.ASCII)
 
 
@@ -59,34 +62,6 @@ def is_host(host: str) -> bool:
     return host != "*" and _NAME.fullmatch(host) is not None
 
 
-def resolve_places(view: View, scope: OutboundScope, host: str) -> tuple[Place, ...]:
-    """Every virtual host that *host* has."""
-    if not is_host(host):
-        return ()
-    listeners = [each for each in (scope.default, scope.http_proxy) if each is not None]
-    explicit = [each for each in scope.explicit if each.route and scope.owner(each.route) is each]
-    return tuple(
-        place
-        for listener in (*listeners, *explicit)
-        for place in _places_at(view, scope, listener, host)
-    )
-
-
-def resolve_domains(view: View, scope: OutboundScope, place: Place, host: str) -> tuple[str, ...]:
-    """The domains of one virtual host, none of which another one of its route has."""
-    domains = dict.fromkeys(place.domains(host))
-    if not _is_address(host):
-        # The form that is not completed by a resolver's search list.
-        domains.update(dict.fromkeys(place.domains(host + ".")))
-    for alias in short_names(view, host):
-        taken = _domains_of(view, scope, place.route, alias)
-        domains.update(dict.fromkeys(each for each in place.domains(alias) if each not in taken))
-    for address in place.service.addresses if place.service else ():
-        if _owns_address(view, scope, place, host, address):
-            domains.update(dict.fromkeys(place.domains(address)))
-    return tuple(domains)
-
-
 def short_names(view: View, host: str) -> tuple[str, ...]:
     """How clients with Kubernetes' search list may shorten ``<name>.<namespace>.svc.<domain>``."""
     suffix = f".svc.{view.domain_suffix}"
@@ -97,29 +72,106 @@ def short_names(view: View, host: str) -> tuple[str, ...]:
     if not dot:
         return ()
     deep = "." in namespace
-    # "a.b.svc" is short for a service b in a namespace a before it is for one in "b.svc".
+    # "a.b.svc" is short for a service a in a namespace b before it is for one in "b.svc".
     names = [f"{rest}.svc"] if deep and rest.endswith(".svc") else [rest, f"{rest}.svc"]
     if not deep and not name.startswith("*") and view.in_namespace(namespace):
         names.insert(0, name)
     return tuple(names)
 
 
-def _places_at(
-    view: View, scope: OutboundScope, listener: EgressListener, host: str
-) -> Iterator[Place]:
-    service = imported_service(view, listener, host)
-    ports = _http_ports(service) if service else _ports_of_rules(view, listener, host)
-    if listener.every_port:
-        for port in ports:
-            alone = listener.bind.startswith(UNIX) and len(ports) == 1
-            yield Place(listener, listener.route, port, service, bare=alone or port == HTTP_PORT)
-    elif not listener.catch_all:
-        if listener.port in ports:
-            yield Place(listener, listener.route, listener.port, service)
-    else:
-        for port in ports:
-            if scope.owner(str(port)) is None and (service or view.http_on_port(port)):
-                yield Place(listener, str(port), port, service)
+class PlaceResolver:
+    """Finds places and domains for one build, asking for each name once."""
+
+    def __init__(self, view: View, scope: OutboundScope) -> None:
+        self._view = view
+        self._scope = scope
+        self._found: dict[str, tuple[Place, ...]] = {}
+
+    def places(self, host: str) -> tuple[Place, ...]:
+        """Every virtual host that *host* has."""
+        found = self._found.get(host)
+        if found is None:
+            found = tuple(self._find(host)) if is_host(host) else ()
+            self._found[host] = found
+        return found
+
+    def domains(self, place: Place, host: str) -> tuple[str, ...]:
+        """The domains of one virtual host, none of which another one of its route has."""
+        domains = dict.fromkeys(place.domains(host))
+        if not _is_address(host):
+            # The form that is not completed by a resolver's search list.
+            domains.update(dict.fromkeys(place.domains(host + ".")))
+        for alias in short_names(self._view, host):
+            taken = self._taken(place.route, alias)
+            domains.update(
+                dict.fromkeys(each for each in place.domains(alias) if each not in taken)
+            )
+        if place.service is not None:
+            for address in place.service.addresses:
+                if self._owns_address(place, place.service, address):
+                    domains.update(dict.fromkeys(place.domains(address)))
+        return tuple(domains)
+
+    def _find(self, host: str) -> Iterator[Place]:
+        scope = self._scope
+        for listener in (scope.default, scope.http_proxy):
+            if listener is not None:
+                yield from self._find_at(listener, host)
+        for listener in scope.explicit:
+            if listener.route and scope.owner(listener.route) is listener:
+                yield from self._find_at(listener, host)
+
+    def _find_at(self, listener: EgressListener, host: str) -> Iterator[Place]:
+        view = self._view
+        service = imported_service(view, listener, host)
+        ports = _http_ports(service) if service else _ports_of_rules(view, listener, host)
+        if listener.every_port:
+            for port in ports:
+                alone = listener.bind.startswith(UNIX) and len(ports) == 1
+                bare = alone or port == HTTP_PORT
+                yield Place(listener, listener.route, port, service, bare=bare)
+        elif not listener.catch_all:
+            if listener.port in ports:
+                yield Place(listener, listener.route, listener.port, service)
+        else:
+            for port in ports:
+                route = str(port)
+                if self._scope.owner(route) is None and (service or view.http_on_port(port)):
+                    yield Place(listener, route, port, service)
+
+    def _taken(self, route: str, name: str) -> frozenset[str]:
+        """The domains that *name* has in a route as a host of its own."""
+        return frozenset(
+            domain
+            for place in self.places(name)
+            if place.route == route
+            for domain in place.domains(name)
+        )
+
+    def _owns_address(self, place: Place, service: Service, address: str) -> bool:
+        """Whether requests to a virtual IP in this route are for this service."""
+        if not _is_address(address) or address in UNSPECIFIED:
+            return False
+        wanted = frozenset(place.domains(address))
+        if wanted & self._taken(place.route, address):
+            return False
+        for key in self._view.services_at(address):
+            if key == service.key:
+                break
+            if any(
+                other.route == place.route
+                and other.service is not None
+                and other.service.key == key
+                and not wanted.isdisjoint(other.domains(address))
+                for other in self.places(key.host)
+            ):
+                self._view.report(
+                    service.origin,
+                    str(service.key),
+                    f"requests to {address}, port {place.port}, go to {key}, which is older",
+                )
+                return False
+        return True
 
 
 def _http_ports(service: Service) -> tuple[int, ...]:
@@ -148,44 +200,10 @@ def _ports_of_rules(view: View, listener: EgressListener, host: str) -> tuple[in
     return tuple(sorted({HTTP_PORT, *found}))
 
 
-def _domains_of(view: View, scope: OutboundScope, route: str, name: str) -> frozenset[str]:
-    """The domains that *name* has in a route as a host of its own."""
-    return frozenset(
-        domain
-        for place in resolve_places(view, scope, name)
-        if place.route == route
-        for domain in place.domains(name)
-    )
-
-
-def _owns_address(view: View, scope: OutboundScope, place: Place, host: str, address: str) -> bool:
-    """Whether requests to a virtual IP in this route are for this service."""
-    wanted = set(place.domains(address))
-    if not _is_address(address) or ip_address(address).is_unspecified:
-        return False
-    if wanted & _domains_of(view, scope, place.route, address):
-        return False
-    for key in view.services_at(address):
-        if place.service is not None and key == place.service.key:
-            return True
-        for other in resolve_places(view, scope, key.host):
-            if (
-                other.route == place.route
-                and other.service is not None
-                and other.service.key == key
-                and wanted & set(other.domains(address))
-            ):
-                view.report(
-                    place.service.origin if place.service else other.service.origin,
-                    host,
-                    f"requests to {address} on port {place.port} go to {key}, which is older",
-                )
-                return False
-    return True
-
-
 def _is_address(text: str) -> bool:
     """Whether it is an IP address in its one canonical form."""
+    if ":" not in text:
+        return _IPV4.fullmatch(text) is not None
     try:
         return str(ip_address(text)) == text
     except ValueError:

@@ -52,9 +52,12 @@ def virtual_services(view: View, listener: EgressListener | None, host: str) -> 
 
 def mesh_rules(view: View, listener: EgressListener | None, host: str) -> tuple[Config, ...]:
     """The VirtualServices with HTTP rules for sidecars that name exactly this host or wildcard."""
+    named = view.configs(KIND, host)
+    if not named:
+        return ()
     found = [
         config
-        for config in view.configs(KIND, host)
+        for config in named
         if config.spec.http
         and is_for_mesh(config.spec.gateways)
         and (listener is None or imports_rule(view, listener, config.namespace, host))
