@@ -1,0 +1,168 @@
+"""From endpoints to the bytes of a ClusterLoadAssignment, for EDS and for clusters that hold one.
+
+Each endpoint is serialised once, and then joined as bytes: a large assignment costs little more
+than copying.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final
+
+from envoy.config.core.v3 import address_pb2, base_pb2, health_check_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2
+
+from aggregator.generators.locality import Group, has_labels
+from aggregator.generators.spec import View, frame, varint
+from aggregator.model.service import Endpoint, Health, Locality, Port, Service, labels_of
+from config.kinds.destination_rule import Subset
+
+_MOST: Final = 0xFFFF_FFFF
+_CACHED_ENDPOINTS: Final = 1 << 18
+_CACHED_LOCALITIES: Final = 1 << 12
+
+# Fields of ClusterLoadAssignment and of its LocalityLbEndpoints.
+_CLUSTER_NAME: Final = 1
+_ENDPOINTS: Final = 2
+_LOCALITY: Final = 1
+_LB_ENDPOINTS: Final = 2
+_WEIGHT: Final = 3
+_PRIORITY_TAG: Final = varint(5 << 3)
+
+_CANONICAL_NAMES: Final = (
+    "service.istio.io/canonical-name",
+    "app.kubernetes.io/name",
+    "app",
+)
+_CANONICAL_REVISIONS: Final = (
+    "service.istio.io/canonical-revision",
+    "app.kubernetes.io/version",
+    "version",
+)
+_TLS_MODE: Final = "security.istio.io/tlsMode"
+
+
+def serving_endpoints(view: View, service: Service, *, names: bool = False) -> list[Endpoint]:
+    """The endpoints that may get traffic, whatever the port.
+
+    Host names are taken only if *names* says so, because Envoy resolves none in assignments; else
+    they are reported. Where a service has both IPv4 and IPv6 addresses, a proxy gets those of its
+    own families.
+    """
+    least = Health.NOT_READY if service.publish_not_ready else Health.READY
+    serving = [
+        endpoint
+        for endpoint in view.endpoints(service.key)
+        if endpoint.health <= least and endpoint.weight > 0
+    ]
+    if not names and not all(is_address(endpoint.address) for endpoint in serving):
+        wrong = sorted({each.address for each in serving if not is_address(each.address)})
+        message = f"left out what is no IP address: {', '.join(wrong)}"
+        view.report(service.origin, f"Service {service.key}", message)
+        serving = [endpoint for endpoint in serving if is_address(endpoint.address)]
+    sixes = sum(_is_ipv6(endpoint.address) for endpoint in serving)
+    if 0 < sixes < len(serving):
+        return _of_family(view, serving)
+    return serving
+
+
+def endpoints_of(
+    serving: Iterable[Endpoint], port: Port, subset: Subset | None = None
+) -> list[Endpoint]:
+    """Those of *serving* that serve *port*, and belong to *subset* if there is one."""
+    wanted = labels_of(subset.labels) if subset else ()
+    return [
+        endpoint
+        for endpoint in serving
+        if endpoint.port_number(port) and (not wanted or has_labels(endpoint, wanted))
+    ]
+
+
+def build_load_assignment(name: str, groups: Sequence[Group], port: Port) -> bytes:
+    """The serialised message, byte for byte as protobuf serialises it deterministically."""
+    parts = [frame(_CLUSTER_NAME, name.encode())]
+    scale = _weight_scale(groups)
+    for group in groups:
+        members = [frame(_LOCALITY, _build_locality(group.locality))]
+        members += [
+            _frame_lb_endpoint(endpoint, endpoint.port_number(port), scale(endpoint.weight))
+            for endpoint in group.endpoints
+        ]
+        members.append(frame(_WEIGHT, b"\x08" + varint(scale(group.weight))))
+        if group.priority:
+            members.append(_PRIORITY_TAG + varint(group.priority))
+        parts.append(frame(_ENDPOINTS, b"".join(members)))
+    return b"".join(parts)
+
+
+def build_address(address: str, port: int) -> address_pb2.Address:
+    """A socket address, or a pipe if *address* is a path."""
+    if address.startswith("/"):
+        return address_pb2.Address(pipe=address_pb2.Pipe(path=address))
+    return address_pb2.Address(
+        socket_address=address_pb2.SocketAddress(address=address, port_value=port)
+    )
+
+
+@lru_cache(_CACHED_ENDPOINTS)
+def is_address(address: str) -> bool:
+    """Whether it is an IP address or a path, and not a host name."""
+    try:
+        return address.startswith("/") or bool(ip_address(address))
+    except ValueError:
+        return False
+
+
+def _is_ipv6(address: str) -> bool:
+    return ":" in address and not address.startswith("/")
+
+
+def _of_family(view: View, endpoints: list[Endpoint]) -> list[Endpoint]:
+    if view.ipv4 and view.ipv6:
+        return endpoints
+    ipv6 = view.ipv6
+    return [each for each in endpoints if _is_ipv6(each.address) == ipv6 or each.address[0] == "/"]
+
+
+def _weight_scale(groups: Iterable[Group]) -> Callable[[int], int]:
+    """Scales down weights that add up to more than 32 bits, which Envoy refuses."""
+    places = members = 0
+    for group in groups:
+        places += group.weight
+        members += sum(endpoint.weight for endpoint in group.endpoints)
+    most = max(places, members)
+    if most <= _MOST:
+        return lambda weight: weight
+    # Half of what is allowed leaves room for the ones that are raised to 1.
+    return lambda weight: max(1, weight * (_MOST // 2) // most)
+
+
+@lru_cache(_CACHED_LOCALITIES)
+def _build_locality(where: Locality) -> bytes:
+    locality = base_pb2.Locality(region=where.region, zone=where.zone, sub_zone=where.subzone)
+    return locality.SerializeToString(deterministic=True)
+
+
+@lru_cache(_CACHED_ENDPOINTS)
+def _frame_lb_endpoint(endpoint: Endpoint, port: int, weight: int) -> bytes:
+    built = endpoint_components_pb2.LbEndpoint(health_status=health_check_pb2.HEALTHY)
+    built.endpoint.address.CopyFrom(build_address(endpoint.address, port))
+    built.load_balancing_weight.value = weight
+    workload = _workload(endpoint)
+    if workload:
+        built.metadata.filter_metadata["istio"].update({"workload": workload})
+    mode = dict(endpoint.labels).get(_TLS_MODE)
+    if mode:
+        matched = built.metadata.filter_metadata["envoy.transport_socket_match"]
+        matched.update({"tlsMode": mode})
+    return frame(_LB_ENDPOINTS, built.SerializeToString(deterministic=True))
+
+
+def _workload(endpoint: Endpoint) -> str:
+    """``name;namespace;canonical name;revision;cluster``, for telemetry, as far as it is known."""
+    labels = dict(endpoint.labels)
+    name = next((labels[each] for each in _CANONICAL_NAMES if each in labels), "")
+    if not name:
+        return ""
+    revision = next((labels[each] for each in _CANONICAL_REVISIONS if each in labels), "latest")
+    return f";;{name};{revision};{endpoint.cluster_id}"
