@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-UInt64 = Annotated[int, Meta(ge=0, le=2**64 - 1)]
+UInt64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # msgspec takes no larger bound
 
 
 class Message(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
