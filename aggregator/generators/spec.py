@@ -1,8 +1,9 @@
-"""The contract between generators and the push engine: resource types, units of work, and the view that records reads.
+"""The contract between generators and the push engine: resource types, units of work, and the view
+that records reads.
 
-A generator is a pure function from a view to resources. All that it learns, it learns through its `View`, which writes down
-what was asked, look-ups that found nothing included; so the engine knows exactly which units a change touches, and views that
-would answer alike share what was built.
+A generator is a pure function from a view to resources. All that it learns, it learns through its
+`View`, which writes down what was asked, look-ups that found nothing included; so the engine knows
+exactly which units a change touches, and views that would answer alike share what was built.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,8 +25,8 @@ TYPE_PREFIX = "type.googleapis.com/"
 class ResourceType(Struct, frozen=True):
     """One row of the table of xDS types.
 
-    `order` is the order of sending (make before break); `full_state` says that a state-of-the-world response must hold every
-    resource, because what it lacks is removed (CDS, LDS).
+    `order` is the order of sending (make before break); `full_state` says that a state-of-the-world
+    response must hold every resource, because what it lacks is removed (CDS, LDS).
     """
 
     type_url: str
@@ -43,12 +44,13 @@ ROUTE = ResourceType(TYPE_PREFIX + "envoy.config.route.v3.RouteConfiguration", "
 VIRTUAL_HOST = ResourceType(TYPE_PREFIX + "envoy.config.route.v3.VirtualHost", "VHDS", 4)
 
 
-class Resource(Struct, frozen=True, weakref=True):
-    """One built Envoy resource, shared by every stream that gets it.
+class Resource(Struct, frozen=True, eq=False, weakref=True):
+    """One built Envoy resource, shared by every stream that gets it; compared by identity.
 
-    `any_field` is the resource packed as `google.protobuf.Any` and framed as field 2, which is its place both in a
-    DiscoveryResponse and in a delta Resource; `body_start` is where the message itself begins in it. `clusters` are the
-    upstream clusters that it sends requests to. `origins` are the user's objects that shaped it, for messages.
+    `any_field` is the resource packed as `google.protobuf.Any` and framed as field 2, which is its
+    place both in a DiscoveryResponse and in a delta Resource; `body_start` is where the message
+    itself begins in it. `clusters` are the upstream clusters that it sends requests to. `origins`
+    are the user's objects that shaped it, for messages.
     """
 
     name: str
@@ -96,7 +98,9 @@ def resource_of_bytes(
     clusters: Iterable[str] = (),
     origins: Iterable[str] = (),
 ) -> Resource:
-    """Frame an already serialised message; the version is the hash of its bytes unless a content hash is given."""
+    """Frame an already serialised message; the version is the hash of its bytes unless a content
+    hash is given.
+    """
     head = frame(1, kind.type_url.encode()) + b"\x12" + varint(len(body))
     start = b"\x12" + varint(len(head) + len(body)) + head
     return Resource(
@@ -141,8 +145,9 @@ class Unit(Struct, frozen=True, gc=False):
 class View(Interface):
     """The world as one class of proxies sees it. Every access is recorded.
 
-    The attributes are the proxy's (see `aggregator.model.proxy`), and are the key of the view: proxies that differ in one of
-    them are in different views, but share each unit in which it was not asked for.
+    The attributes are the proxy's (see `aggregator.model.proxy`), and are the key of the view:
+    proxies that differ in one of them are in different views, but share each unit in which it was
+    not asked for.
     """
 
     # What a proxy is.
@@ -176,15 +181,21 @@ class View(Interface):
 
     # Questions whose answer, and not the attribute itself, is part of what is recorded.
     def in_namespace(self, *namespaces: str) -> bool:
-        """Whether the proxy's namespace is one of these; shares units better than comparing `namespace`."""
+        """Whether the proxy's namespace is one of these; shares units better than comparing
+        `namespace`.
+        """
         ...
 
     def matches(self, selector: Labels) -> bool:
-        """Whether the proxy's labels have all pairs of *selector* (which some object of a known kind must use)."""
+        """Whether the proxy's labels have all pairs of *selector* (which some object of a known
+        kind must use).
+        """
         ...
 
     def label(self, name: str) -> str:
-        """The proxy's label of that name, or ""; only for names that some failoverPriority lists."""
+        """The proxy's label of that name, or ""; only for names that some failoverPriority
+        lists.
+        """
         ...
 
     # What is in the world.
@@ -203,8 +214,9 @@ class View(Interface):
         ...
 
     def service(self, host: str) -> Service | None:
-        """The one service of that host that these proxies see: exported to them and imported by their Sidecar; of several,
-        their own namespace's first, then the oldest."""
+        """The one service of that host that these proxies see: exported to them and imported by
+        their Sidecar; of several, their own namespace's first, then the oldest.
+        """
         ...
 
     def service_in(self, namespace: str, host: str) -> Service | None:
@@ -224,7 +236,9 @@ class View(Interface):
         ...
 
     def service_ports(self) -> tuple[int, ...]:
-        """All port numbers of visible HTTP services. Changes with every new port: only for units that list ports."""
+        """All port numbers of visible HTTP services. Changes with every new port: only for units
+        that list ports.
+        """
         ...
 
     def hosts_under(self, suffix: str) -> tuple[str, ...]:
@@ -236,8 +250,9 @@ class View(Interface):
         ...
 
     def configs(self, kind: str, host: str) -> tuple[Config, ...]:
-        """Objects of *kind* whose (fully qualified) hosts name exactly this host or wildcard, oldest first,
-        exported to these proxies."""
+        """Objects of *kind* whose (fully qualified) hosts name exactly this host or wildcard,
+        oldest first, exported to these proxies.
+        """
         ...
 
     def config(self, kind: str, namespace: str, name: str) -> Config | None:
@@ -246,18 +261,28 @@ class View(Interface):
 
     # What is wrong with it.
     def report(
-        self, origin: Origin, subject: str, message: str, *, path: str = "", severity: Severity = Severity.WARNING
+        self,
+        origin: Origin,
+        subject: str,
+        message: str,
+        *,
+        path: str = "",
+        severity: Severity = Severity.WARNING,
     ) -> None:
-        """Tell the user something about an object; shown as long as the unit is built this way, logged once."""
+        """Tell the user something about an object; shown as long as the unit is built this way,
+        logged once.
+        """
         ...
 
 
-class GeneratorSpec(Struct, frozen=True):
-    """Declares a generator: what it makes, for which units, for which clients, and what it may read.
+class GeneratorSpec(Struct, frozen=True, eq=False):
+    """Declares a generator: what it makes, for which units, for which clients, and what it may
+    read. Compared by identity.
 
-    `attributes` are names of the view's properties and `kinds` the config kinds that it may ask for: its view raises on any
-    other. `clients` are ``envoy`` and ``grpc``. `part_of` names the type whose resource ``<group>`` contains this one's
-    ``<group>/...`` for clients that cannot take them apart; `part_field` is the field that repeats.
+    `attributes` are names of the view's properties and `kinds` the config kinds that it may ask
+    for: its view raises on any other. `clients` are ``envoy`` and ``grpc``. `part_of` names the
+    type whose resource ``<group>`` contains this one's ``<group>/...`` for clients that cannot take
+    them apart; `part_field` is the field that repeats.
     """
 
     kind: ResourceType

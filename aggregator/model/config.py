@@ -21,9 +21,11 @@ class ConfigKey(Struct, frozen=True, order=True, gc=False):
 
 
 class Config(Struct, frozen=True):
-    """One object of the user's traffic rules; `spec` is the decoded struct of its kind (see `config.kinds`).
+    """One object of the user's traffic rules; `spec` is the decoded struct of its kind (see
+    `config.kinds`).
 
-    `created` is seconds since the epoch, 0 where the source does not tell. Older ones win conflicts; ties go by namespace, name.
+    `created` is seconds since the epoch, 0 where the source does not tell. Older ones win
+    conflicts; ties go by namespace, name.
     """
 
     kind: str
@@ -42,7 +44,9 @@ class Config(Struct, frozen=True):
 
     @property
     def age_order(self) -> tuple[float, str, str]:
-        """Sorts the oldest first; unknown age comes last but for names, so that the order depends on content alone."""
+        """Sorts the oldest first; unknown age comes last but for names, so that the order depends
+        on content alone.
+        """
         return (self.created or float("inf"), self.namespace, self.name)
 
     def __str__(self) -> str:

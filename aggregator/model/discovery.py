@@ -1,6 +1,7 @@
 """Finds what packages declare: each module of a package gives one typed constant, by name.
 
-No decorators, no side effects of import, no central list. Adapters outside the tree are found by entry point.
+No decorators, no side effects of import, no central list. Adapters outside the tree are found by
+entry point.
 """
 
 import importlib
@@ -16,7 +17,8 @@ ADAPTER_ENTRY_POINTS = "mesh_aggregator.adapters"
 
 
 def find(package: str, constant: str, of: type[T]) -> dict[str, T]:
-    """Import the modules of *package* and take *constant* of each that has one, by module name, in sorted order.
+    """Import the modules of *package* and take *constant* of each that has one, by module name, in
+    sorted order.
 
     Raises TypeError if a constant has another type: that is a mistake in our own tree.
     """
@@ -44,11 +46,14 @@ def adapter_names() -> tuple[str, ...]:
 def load_adapter(name: str, origin: Origin) -> AdapterSpec:
     """Import the one adapter that the settings name.
 
-    Raises ConfigError for an unknown name, and for one whose library is missing, naming the extra that brings it.
+    Raises ConfigError for an unknown name, and for one whose library is missing, naming the extra
+    that brings it.
     """
     if name not in adapter_names():
         known = ", ".join(adapter_names())
-        raise ConfigError(Problem(origin, "type", f"unknown registry type {name!r}; known: {known}"))
+        raise ConfigError(
+            Problem(origin, "type", f"unknown registry type {name!r}; known: {known}")
+        )
     outside = {entry.name: entry.value for entry in entry_points(group=ADAPTER_ENTRY_POINTS)}
     module = outside.get(name, f"adapters.{name}.adapter").partition(":")[0]
     try:

@@ -1,12 +1,12 @@
 """The error tree and the `Problem`, which is how wrong input is reported.
 
-    MeshError
-    ├── ConfigError               settings or rules that cannot be used
-    ├── AdapterError
-    │   ├── AdapterUnavailableError   the registry does not answer: retried with back-off
-    │   └── AdapterRejectedError      the registry refuses us (credentials, permissions): retried at the longest wait
-    ├── GenerationError           a resource that cannot be built from otherwise valid input
-    └── StreamError               a client that breaks the protocol
+MeshError
+├── ConfigError               settings or rules that cannot be used
+├── AdapterError
+│   ├── AdapterUnavailableError   the registry does not answer: retried with back-off
+│   └── AdapterRejectedError      the registry refuses us (credentials, permissions): retried at the
+longest wait ├── GenerationError           a resource that cannot be built from otherwise valid
+input └── StreamError               a client that breaks the protocol
 """
 
 from enum import StrEnum
@@ -47,7 +47,9 @@ class Severity(StrEnum):
 
 
 class Origin(Struct, frozen=True, order=True):
-    """Where an object was written: `source` is a file or `registry/namespace/name`; `line` counts from 1, 0 is unknown."""
+    """Where an object was written: `source` is a file or `registry/namespace/name`; `line` counts
+    from 1, 0 is unknown.
+    """
 
     source: str = ""
     line: int = 0

@@ -10,8 +10,8 @@ from aggregator.model.service import NOWHERE, Labels, Locality
 class Proxy(Struct, frozen=True, kw_only=True):
     """What a client says about itself; generators see it only through their view.
 
-    A node id of the form ``type~ip~id~domain`` is Istio's; any other one is a plain Envoy, whose `kind` is ``sidecar`` and whose
-    namespace and domain come from its metadata or the defaults.
+    A node id of the form ``type~ip~id~domain`` is Istio's; any other one is a plain Envoy, whose
+    `kind` is ``sidecar`` and whose namespace and domain come from its metadata or the defaults.
     """
 
     id: str

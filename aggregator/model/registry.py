@@ -1,7 +1,7 @@
 """The contract between an adapter and the aggregator.
 
-An adapter tells what its registry knows, shard by shard, and nothing else: diffing, merging, keeping the last good state and
-back-off are the aggregator's work. See docs/adapters.md.
+An adapter tells what its registry knows, shard by shard, and nothing else: diffing, merging,
+keeping the last good state and back-off are the aggregator's work. See docs/adapters.md.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,7 +29,8 @@ class Content(StrEnum):
 class ShardKey(Struct, frozen=True, order=True):
     """What commits as a whole: one kind of content of one scope of one registry.
 
-    The scope is a file, a datacenter, a namespace or a key prefix, as the adapter chooses; it must be stable over restarts.
+    The scope is a file, a datacenter, a namespace or a key prefix, as the adapter chooses; it must
+    be stable over restarts.
     """
 
     registry: str
@@ -40,8 +41,8 @@ class ShardKey(Struct, frozen=True, order=True):
 class ServiceItem(Struct, frozen=True):
     """What one scope knows of one service: its definition, its endpoints, or both.
 
-    An EndpointSlice in a file of its own is an item without `service`; the aggregator unites what belongs to one
-    (namespace, host).
+    An EndpointSlice in a file of its own is an item without `service`; the aggregator unites what
+    belongs to one (namespace, host).
     """
 
     namespace: str
@@ -78,18 +79,22 @@ Item = ServiceItem | Workload | Config | Namespace | NetworkGateway | AnnouncedR
 
 
 class RegistrySink(Interface):
-    """Takes what an adapter learns. All calls are from the event loop's thread and return at once."""
+    """Takes what an adapter learns. All calls are from the event loop's thread and return at
+    once.
+    """
 
-    def replace(
-        self, shard: ShardKey, items: Mapping[str, Item], *, revision: str = ""
-    ) -> None:
-        """Install a full listing of the shard: items that it lacks are gone. Keys are the adapter's own."""
+    def replace(self, shard: ShardKey, items: Mapping[str, Item], *, revision: str = "") -> None:
+        """Install a full listing of the shard: items that it lacks are gone. Keys are the adapter's
+        own.
+        """
 
     def update(self, shard: ShardKey, key: str, item: Item | None) -> None:
         """Install one item between listings; None says that the registry deleted it."""
 
     def drop(self, shard: ShardKey) -> None:
-        """The registry says that the whole scope was deleted (an unlinked file): its items go at once."""
+        """The registry says that the whole scope was deleted (an unlinked file): its items go at
+        once.
+        """
 
     def retain(self, scopes: Collection[str]) -> None:
         """A full listing of the registry's scopes: the others are gone.
@@ -101,7 +106,8 @@ class RegistrySink(Interface):
         """Install the scope's present problems; an empty sequence clears them. Logged once each."""
 
     def synced(self) -> None:
-        """The first full listing of every scope is in; called once after each (re)start of the adapter.
+        """The first full listing of every scope is in; called once after each (re)start of the
+        adapter.
 
         Scopes of an earlier run that this one neither listed nor reported problems of are gone,
         as with `retain`.
@@ -114,15 +120,16 @@ class Adapter(Interface):
     async def run(self, sink: RegistrySink) -> None:
         """Feed *sink* until cancelled.
 
-        Raises `AdapterUnavailableError` or `AdapterRejectedError` to be started again after a back-off; what the sink
-        already has stays meanwhile.
+        Raises `AdapterUnavailableError` or `AdapterRejectedError` to be started again after a
+        back-off; what the sink already has stays meanwhile.
         """
 
 
 class RegistryContext(Struct, frozen=True, kw_only=True):
     """What the aggregator gives every adapter: the registry's common settings, resolved.
 
-    `namespace`, `export_to`, `locality`, `network` and `protocol` are the defaults for items that do not say themselves.
+    `namespace`, `export_to`, `locality`, `network` and `protocol` are the defaults for items that
+    do not say themselves.
     """
 
     name: str
@@ -140,11 +147,13 @@ class RegistryContext(Struct, frozen=True, kw_only=True):
 
 
 class AdapterSpec(Struct, frozen=True):
-    """Declares an adapter: its name in the settings, the struct of its own settings, and how one is made.
+    """Declares an adapter: its name in the settings, the struct of its own settings, and how one is
+    made.
 
-    `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its libraries, if any. `names_hosts`
-    says that it makes host names itself, by the registry's `host_template`.
-    `longest_wait` bounds the back-off, in seconds; it is short where asking again costs the registry nothing.
+    `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its
+    libraries, if any. `names_hosts` says that it makes host names itself, by the registry's
+    `host_template`. `longest_wait` bounds the back-off, in seconds; it is short where asking again
+    costs the registry nothing.
     """
 
     name: str

@@ -31,7 +31,9 @@ class Locality(Struct, frozen=True, order=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> "Locality":
-        """Read ``region/zone/subzone``; missing parts are empty, and a missing region voids the rest."""
+        """Read ``region/zone/subzone``; missing parts are empty, and a missing region voids the
+        rest.
+        """
         region, _, rest = text.partition("/")
         zone, _, subzone = rest.partition("/")
         return cls(intern(region), intern(zone), intern(subzone)) if region else NOWHERE
@@ -82,7 +84,9 @@ class Protocol(StrEnum):
 
     @classmethod
     def of_port_name(cls, name: str) -> "Protocol | None":
-        """Istio's rule for port names: ``<protocol>`` or ``<protocol>-<anything>``; ``grpc-web`` is a protocol."""
+        """Istio's rule for port names: ``<protocol>`` or ``<protocol>-<anything>``; ``grpc-web`` is
+        a protocol.
+        """
         lowered = name.lower()
         if lowered == "grpc-web" or lowered.startswith("grpc-web-"):
             return cls.GRPC_WEB
@@ -104,7 +108,9 @@ _SPELLINGS = {each.value.lower(): each for each in Protocol} | {
 
 
 class Port(Struct, frozen=True, order=True):
-    """A service's port. `target` is where endpoints that name no port of their own listen; 0 means `number`."""
+    """A service's port. `target` is where endpoints that name no port of their own listen; 0 means
+    `number`.
+    """
 
     number: int
     name: str = ""
@@ -113,7 +119,9 @@ class Port(Struct, frozen=True, order=True):
 
 
 class Health(IntEnum):
-    """An endpoint's condition as its registry tells it; only `READY` ones are sent unless the service asks for more."""
+    """An endpoint's condition as its registry tells it; only `READY` ones are sent unless the
+    service asks for more.
+    """
 
     READY = 0
     NOT_READY = 1
@@ -124,9 +132,10 @@ class Health(IntEnum):
 class Endpoint(Struct, frozen=True, order=True, gc=False):
     """One address that serves, with its place and provenance.
 
-    `address` is an IP address, a host name (services resolved by DNS) or the absolute path of a Unix socket. `ports` maps
-    names of service ports to numbers; a port that it lacks is at the service port's target, and number 0 says that it does not
-    serve that port. `weight` 0 means drained.
+    `address` is an IP address, a host name (services resolved by DNS) or the absolute path of a
+    Unix socket. `ports` maps names of service ports to numbers; a port that it lacks is at the
+    service port's target, and number 0 says that it does not serve that port. `weight` 0 means
+    drained.
     """
 
     address: str
@@ -151,7 +160,9 @@ class Endpoint(Struct, frozen=True, order=True, gc=False):
 
 
 class Resolution(StrEnum):
-    """How a service's endpoints are found; the names are ServiceEntry's, and decide the Envoy cluster's type."""
+    """How a service's endpoints are found; the names are ServiceEntry's, and decide the Envoy
+    cluster's type.
+    """
 
     STATIC = "STATIC"
     DNS = "DNS"
@@ -163,8 +174,9 @@ class Resolution(StrEnum):
 class Service(Struct, frozen=True):
     """One host in one namespace, without its endpoints, which change far more often.
 
-    `addresses` are virtual IPs or CIDR ranges. `export_to` holds namespaces, ``.``, ``*`` or ``~``. `created` is seconds since the
-    epoch, 0 where the registry does not tell; ties of age go by name. `registries` lists who defines it, precedence first.
+    `addresses` are virtual IPs or CIDR ranges. `export_to` holds namespaces, ``.``, ``*`` or ``~``.
+    `created` is seconds since the epoch, 0 where the registry does not tell; ties of age go by
+    name. `registries` lists who defines it, precedence first.
     """
 
     host: str
@@ -212,7 +224,9 @@ class ServiceKey(Struct, frozen=True, order=True, gc=False):
 
 
 class Workload(Struct, frozen=True):
-    """A pod or VM that services of any registry may select: an endpoint's facts before any service's ports are known."""
+    """A pod or VM that services of any registry may select: an endpoint's facts before any
+    service's ports are known.
+    """
 
     name: str
     namespace: str

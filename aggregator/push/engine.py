@@ -1,0 +1,331 @@
+"""The push engine: takes changes in, moves the world on, rebuilds the units that the changes touch,
+and tells the streams.
+
+Everything happens on the event loop's thread. A push works on one state of the world; what changes
+meanwhile waits for the next.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from aggregator.generators.spec import GeneratorSpec, GeneratorTable, Unit
+from aggregator.model.change import Change, MeshChanged
+from aggregator.model.errors import Problem
+from aggregator.model.proxy import Proxy
+from aggregator.push.debounce import Debounce
+from aggregator.push.metrics import Metrics
+from aggregator.push.state import Subscriber, ViewDiff, ViewState
+from aggregator.push.unit import Built, UnitStore
+from aggregator.push.view import ViewKey, key_of
+from aggregator.push.world import Touched, World, WorldSource
+from config.kind import KindSpec
+from config.mesh import MeshConfig
+
+log = structlog.get_logger()
+
+YIELD_SECONDS: Final = 0.01
+"""How long a build may hold the event loop."""
+
+IDLE_VIEW_SECONDS: Final = 300.0
+"""How long a view without proxies is kept up to date, so that reconnecting ones find it."""
+
+
+Task = tuple[ViewState, GeneratorSpec, Unit]
+"""One unit to build for one view."""
+
+
+class PushSettings(Struct, frozen=True, kw_only=True):
+    """Bounds of the push engine and the streams, in seconds and bytes."""
+
+    debounce_max: float = 0.2
+    write_timeout: float = 30.0
+    in_flight: int = 48 * 1024 * 1024
+    warm_wait: float = 15.0
+    separate_wait: float = 1.0
+    chunk: int = 256 * 1024
+
+
+class _Member(Struct, eq=False):
+    """A connected stream's place among the views."""
+
+    proxy: Proxy
+    vhds: bool
+    view: ViewState
+
+
+class Engine:
+    """Keeps a view for each class of connected proxies."""
+
+    def __init__(
+        self,
+        source: WorldSource,
+        generators: GeneratorTable,
+        kinds: Mapping[str, KindSpec],
+        *,
+        mesh: MeshConfig,
+        domain: str,
+        settings: PushSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.settings: Final = settings
+        self.metrics: Final = metrics
+        self.clock: Final = clock
+        self.world: Final = World(mesh, domain, kinds)
+        self.units: Final = UnitStore(self.world)
+        self.views: Final[dict[ViewKey, ViewState]] = {}
+        self.pushes: int = 0
+        self._source: Final = source
+        self._specs: Final = tuple(spec for specs in generators.values() for spec in specs)
+        self._attributes: Final = frozenset[str]().union(*(spec.attributes for spec in self._specs))
+        self._members: Final[dict[Subscriber, _Member]] = {}
+        self._pending: Final[dict[Change, None]] = {}
+        self._mesh: MeshConfig | None = None
+        self._debounce: Final = Debounce(settings.debounce_max)
+        self._wake: Final = asyncio.Event()
+        self._busy: Final = asyncio.Lock()
+        self._unflushed: Final[set[Subscriber]] = set()
+        self._laggards: Final[set[Subscriber]] = set()
+        self._flushed: Final = asyncio.Event()
+        self._reported: set[Problem] = set()
+
+    # Input
+
+    def submit(self, changes: Iterable[Change]) -> None:
+        """Take note of changes; they are read from the source when the push begins."""
+        self._pending.update(dict.fromkeys(changes))
+        self._note()
+
+    def set_mesh(self, mesh: MeshConfig) -> None:
+        """Install other mesh settings with the next push."""
+        self._mesh = mesh
+        self._pending[MeshChanged()] = None
+        self._note()
+
+    def _note(self) -> None:
+        if self._pending:
+            self._debounce.changed(self.clock())
+            self._wake.set()
+
+    # Streams
+
+    async def attach(self, subscriber: Subscriber, proxy: Proxy, *, vhds: bool) -> ViewState:
+        """Put a stream into its view, which is built now if it is the first of its class."""
+        async with self._busy:
+            self._load_pending_if_first()
+            key = self._key(proxy, vhds=vhds)
+            view = self.views.get(key) or await self._build_view(key)
+            self._join(subscriber, _Member(proxy, vhds, view))
+            return view
+
+    def detach(self, subscriber: Subscriber) -> None:
+        """The stream ended."""
+        member = self._members.pop(subscriber, None)
+        if member is not None:
+            self._leave(subscriber, member.view)
+        self.flushed(subscriber)
+
+    def flushed(self, subscriber: Subscriber) -> None:
+        """The stream has written all that it could."""
+        self._laggards.discard(subscriber)
+        self._unflushed.discard(subscriber)
+        if not self._unflushed:
+            self._flushed.set()
+
+    def _join(self, subscriber: Subscriber, member: _Member) -> None:
+        self._members[subscriber] = member
+        member.view.subscribers.add(subscriber)
+        member.view.idle_since = None
+
+    def _leave(self, subscriber: Subscriber, view: ViewState) -> None:
+        view.subscribers.discard(subscriber)
+        if not view.subscribers:
+            view.idle_since = self.clock()
+
+    def _key(self, proxy: Proxy, *, vhds: bool) -> ViewKey:
+        return key_of(proxy, self.world, vhds=vhds, attributes=self._attributes)
+
+    def _load_pending_if_first(self) -> None:
+        """Before there is any view a push is only the world moving on, so it need not wait for its
+        turn.
+        """
+        if not self.views and self._pending:
+            self._move_world()
+
+    # Pushing
+
+    async def run(self) -> None:
+        """Push what changes, until cancelled."""
+        while True:
+            due = self._debounce.due()
+            if due is None:
+                self._wake.clear()
+                await self._wait_for_change()
+                continue
+            delay = due - self.clock()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            started = self.clock()
+            await self.push()
+            await self._wait_flushed(self.settings.debounce_max)
+            waited = self._debounce.pushed(started, self.clock())
+            self.metrics.debounce_time.observe(waited)
+            self._note()
+
+    async def _wait_for_change(self) -> None:
+        """Wait for work; use the idle time to drop views that nobody came back to."""
+        try:
+            async with asyncio.timeout(IDLE_VIEW_SECONDS / 2):
+                await self._wake.wait()
+        except TimeoutError:
+            self.drop_idle_views()
+
+    async def push(self) -> None:
+        """Bring every view up to the present state and tell its streams what differs."""
+        async with self._busy:
+            started = self.clock()
+            touched = self._move_world()
+            built = await self._build(self._work(touched))
+            moves = await self._moves() if touched.views_move else []
+            # From here on nothing waits, so that no stream sees half a push.
+            diffs = self._install(built)
+            for subscriber, member in moves:
+                self._move(subscriber, member)
+            for view, diff in diffs.items():
+                self._unflushed.update(view.subscribers - self._laggards)
+                for subscriber in view.subscribers:
+                    subscriber.view_changed(diff)
+            self.pushes += 1
+            self.metrics.push_time.observe(self.clock() - started)
+        self._report()
+
+    async def _wait_flushed(self, longest: float) -> None:
+        """Wait for the streams to write, to know what the push cost; one that lags behind is waited
+        for only once.
+        """
+        if self._unflushed:
+            self._flushed.clear()
+            try:
+                async with asyncio.timeout(longest):
+                    await self._flushed.wait()
+            except TimeoutError:
+                self._laggards.update(self._unflushed)
+            self._unflushed.clear()
+
+    def _move_world(self) -> Touched:
+        changes = list(self._pending)
+        self._pending.clear()
+        touched = self.world.apply(changes, self._source)
+        if self._mesh is not None:
+            by_mesh = self.world.set_mesh(self._mesh)
+            self._mesh = None
+            touched.facts |= by_mesh.facts
+            touched.views_move |= by_mesh.views_move
+        return touched
+
+    def _work(self, touched: Touched) -> set[Task]:
+        """What must be built: units that read a touched fact, in each view that has them, and those
+        that came into being.
+        """
+        work: set[Task] = set()
+        for stale in self.units.invalidate(touched.facts):
+            work.update((view, stale.spec, stale.unit) for view in stale.views)
+        for unit in touched.units():
+            for view in self.views.values():
+                for spec in view.specs:
+                    if unit.root in spec.roots and (spec, unit) not in view.units:
+                        work.add((view, spec, unit))
+        return work
+
+    async def _build(self, work: Iterable[Task]) -> dict[Task, Built | None]:
+        built: dict[Task, Built | None] = {}
+        until = self.clock() + YIELD_SECONDS
+        for task in work:
+            view, spec, unit = task
+            if self.clock() > until:
+                await asyncio.sleep(0)
+                until = self.clock() + YIELD_SECONDS
+            if self.world.has_root(unit):
+                old = view.units.get((spec, unit))
+                built[task] = self.units.obtain(spec, unit, view.key, old)
+            else:
+                built[task] = None
+        return built
+
+    def _install(self, built: Mapping[Task, Built | None]) -> dict[ViewState, ViewDiff]:
+        views: set[ViewState] = set()
+        for (view, spec, unit), new in built.items():
+            old = view.install(spec, unit, new)
+            if old is not None and old is not new:
+                self.units.release(old, view)
+            views.add(view)
+        diffs = {view: view.finish() for view in views}
+        return {view: diff for view, diff in diffs.items() if diff}
+
+    async def _build_view(self, key: ViewKey) -> ViewState:
+        specs = tuple(spec for spec in self._specs if key.client in spec.clients)
+        view = ViewState(key, specs)
+        work = [
+            (view, spec, Unit(root, name))
+            for spec in specs
+            for root in spec.roots
+            for name in self.world.roots(root)
+        ]
+        self._install(await self._build(work))
+        self.views[key] = view
+        return view
+
+    async def _moves(self) -> list[tuple[Subscriber, _Member]]:
+        """Selectors or Sidecars changed: which streams belong to another view now, which is built
+        if need be.
+        """
+        moves: list[tuple[Subscriber, _Member]] = []
+        for subscriber, member in tuple(self._members.items()):
+            key = self._key(member.proxy, vhds=member.vhds)
+            if key != member.view.key:
+                view = self.views.get(key) or await self._build_view(key)
+                moves.append((subscriber, _Member(member.proxy, member.vhds, view)))
+        return moves
+
+    def _move(self, subscriber: Subscriber, member: _Member) -> None:
+        before = self._members.get(subscriber)
+        if before is None:
+            return  # it disconnected while its new view was built
+        self._leave(subscriber, before.view)
+        self._members[subscriber] = member
+        self._join(subscriber, member)
+        subscriber.view_moved(member.view)
+
+    def drop_idle_views(self) -> None:
+        """Forget views that have had no proxy for `IDLE_VIEW_SECONDS`."""
+        now = self.clock()
+        for key, view in tuple(self.views.items()):
+            if view.idle_since is not None and now - view.idle_since >= IDLE_VIEW_SECONDS:
+                del self.views[key]
+                for built in view.units.values():
+                    self.units.release(built, view)
+
+    # What is wrong
+
+    def problems(self) -> list[Problem]:
+        """What generators report of the units as they stand, each once."""
+        return sorted(self.units.problems)
+
+    def _report(self) -> None:
+        """Log each problem once, when it appears."""
+        for problem in sorted(self.units.take_problem_changes()):
+            if problem not in self.units.problems:
+                self._reported.discard(problem)
+            elif problem not in self._reported:
+                self._reported.add(problem)
+                log.warning(
+                    "cannot be used as written",
+                    subject=problem.subject,
+                    source=str(problem.origin),
+                    path=problem.path,
+                    problem=problem.message,
+                )

@@ -1,0 +1,58 @@
+"""The metrics of pushing and serving; Istio's names where they mean the same."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Instruments of one daemon, on a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry: Final = registry
+        self.connected: Final = Gauge("pilot_xds", "Connected xDS clients.", registry=registry)
+        self.pushes: Final = Counter(
+            "pilot_xds_pushes", "Responses sent, by type.", ["type"], registry=registry
+        )
+        self.sent_bytes: Final = Counter(
+            "mesh_xds_sent_bytes", "Bytes of responses, by type.", ["type"], registry=registry
+        )
+        self.rejects: Final = Counter(
+            "pilot_total_xds_rejects",
+            "Responses that a client rejected.",
+            ["type"],
+            registry=registry,
+        )
+        self.isolated: Final = Gauge(
+            "mesh_xds_isolated_resources",
+            "Resources that are kept from a client because it rejected them.",
+            ["type"],
+            registry=registry,
+        )
+        self.expired_nonces: Final = Counter(
+            "pilot_xds_expired_nonce", "Requests with an old nonce.", ["type"], registry=registry
+        )
+        self.write_timeouts: Final = Counter(
+            "pilot_xds_write_timeout", "Streams closed because a write stalled.", registry=registry
+        )
+        self.push_time: Final = Histogram(
+            "pilot_xds_push_time",
+            "Seconds from the start of a push until its streams know.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.debounce_time: Final = Histogram(
+            "pilot_debounce_time",
+            "Seconds that the first change of a push waited.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.convergence_time: Final = Histogram(
+            "pilot_proxy_convergence_time",
+            "Seconds from a change's push to the client's acknowledgement, by type.",
+            ["type"],
+            buckets=_FAST,
+            registry=registry,
+        )

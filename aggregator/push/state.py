@@ -1,0 +1,214 @@
+"""What every proxy of one view gets at this moment: resources by type, kept up to date unit by
+unit.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+from typing import Protocol as Interface
+
+from aggregator.generators.spec import (
+    GeneratorSpec,
+    Resource,
+    ResourceType,
+    Unit,
+    content_hash,
+    frame,
+    resource_of_bytes,
+)
+from aggregator.push.known import Known
+from aggregator.push.unit import Built
+from aggregator.push.view import ViewKey
+
+Place = tuple[GeneratorSpec, Unit]
+"""Which generator's unit."""
+
+ViewDiff = Mapping[str, frozenset[str]]
+"""Names that changed, by type URL."""
+
+
+class Subscriber(Interface):
+    """A stream that follows a view."""
+
+    def view_changed(self, diff: ViewDiff) -> None:
+        """These names differ now; called from the event loop, must only take note."""
+
+    def view_moved(self, view: "ViewState") -> None:
+        """The proxy belongs to another view from now on."""
+
+
+class _TypeState:
+    """The resources of one type, and who made each."""
+
+    __slots__ = ("changed", "contested", "owners", "resources", "snapshot")
+
+    def __init__(self) -> None:
+        self.resources: dict[str, Resource] = {}
+        self.owners: dict[str, Place] = {}
+        self.contested: dict[str, set[Place]] = {}
+        self.changed: set[str] = set()
+        self.snapshot: Known | None = None
+
+
+class ViewState:
+    """The resources of one view, with the units that they come from."""
+
+    def __init__(self, key: ViewKey, specs: tuple[GeneratorSpec, ...]) -> None:
+        self.key: Final = key
+        self.specs: Final = specs
+        self.units: Final[dict[Place, Built]] = {}
+        self.subscribers: Final[set[Subscriber]] = set()
+        self.idle_since: float | None = None
+        self.generation = 0
+        self._types: Final[dict[str, _TypeState]] = {}
+        # Where a client cannot take parts one by one: heads and parts, by the name of the whole.
+        self._whole_of: Final = {
+            spec.kind.type_url: spec for spec in specs if spec.part_of is not None and not key.vhds
+        }
+        self._heads: Final[dict[str, Resource]] = {}
+        self._parts: Final[dict[str, dict[str, Resource]]] = {}
+        self._wholes_changed: Final[set[str]] = set()
+
+    # What streams read
+
+    def resource(self, type_url: str, name: str) -> Resource | None:
+        """The present resource of that name."""
+        state = self._types.get(type_url)
+        return state.resources.get(name) if state else None
+
+    def snapshot(self, type_url: str) -> Known:
+        """All resources of a type as one immutable state, the same object until something
+        changes.
+        """
+        state = self._types.get(type_url)
+        if state is None:
+            return Known.EMPTY
+        if state.snapshot is None:
+            state.snapshot = Known.of(state.resources)
+        return state.snapshot
+
+    # What the engine writes
+
+    def install(self, spec: GeneratorSpec, unit: Unit, built: Built | None) -> Built | None:
+        """Put a built unit in the place of what was there, which is returned; None takes the unit
+        away.
+        """
+        place = (spec, unit)
+        old = self.units.pop(place, None)
+        if built is not None:
+            self.units[place] = built
+            built.views.add(self)
+        before: Mapping[str, Resource] = old.resources if old else {}
+        after: Mapping[str, Resource] = built.resources if built else {}
+        for name in before.keys() | after.keys():
+            resource = after.get(name)
+            if before.get(name) is not resource:
+                self._set(spec.kind.type_url, name, place, resource)
+        return old
+
+    def finish(self) -> ViewDiff:
+        """Join the wholes whose parts changed, and return what differs since the last call."""
+        for spec in self._whole_of.values():
+            if spec.part_of is not None:
+                for name in self._wholes_changed:
+                    self._store(spec.part_of.type_url, name, self._join(spec.part_of, spec, name))
+        self._wholes_changed.clear()
+        diff: dict[str, frozenset[str]] = {}
+        for type_url, state in self._types.items():
+            if state.changed:
+                diff[type_url] = frozenset(state.changed)
+                state.changed = set()
+                state.snapshot = None
+        if diff:
+            self.generation += 1
+        return diff
+
+    def _set(self, type_url: str, name: str, place: Place, resource: Resource | None) -> None:
+        """Give a unit its say on a name. Where several claim one, the first in their order has it,
+        on every replica.
+        """
+        state = self._types.setdefault(type_url, _TypeState())
+        owner = state.owners.get(name)
+        claims = state.contested.get(name)
+        if claims is not None or owner not in (None, place):
+            claims = (claims or ({owner} if owner else set())) - {place}
+            if resource is not None:
+                claims.add(place)
+            if len(claims) > 1:
+                state.contested[name] = claims
+            else:
+                state.contested.pop(name, None)
+            winner = min(claims, key=_unit_order, default=place)
+            if winner != place:
+                place, resource = winner, self.units[winner].resources[name]
+        if resource is None:
+            state.owners.pop(name, None)
+        else:
+            state.owners[name] = place
+        self._route(type_url, name, resource)
+
+    def _is_whole(self, type_url: str) -> bool:
+        return any(
+            spec.part_of is not None and spec.part_of.type_url == type_url
+            for spec in self._whole_of.values()
+        )
+
+    def _route(self, type_url: str, name: str, resource: Resource | None) -> None:
+        if type_url in self._whole_of:
+            group = name.rpartition("/")[0]
+            parts = self._parts.setdefault(group, {})
+            if resource is None:
+                parts.pop(name, None)
+            else:
+                parts[name] = resource
+            if not parts:
+                del self._parts[group]
+            self._wholes_changed.add(group)
+        elif self._is_whole(type_url):
+            if resource is None:
+                self._heads.pop(name, None)
+            else:
+                self._heads[name] = resource
+            self._wholes_changed.add(name)
+        else:
+            self._store(type_url, name, resource)
+
+    def _store(self, type_url: str, name: str, resource: Resource | None) -> None:
+        state = self._types.setdefault(type_url, _TypeState())
+        if resource is None:
+            if state.resources.pop(name, None) is None:
+                return
+        else:
+            before = state.resources.get(name)
+            if before is not None and before.version == resource.version:
+                return
+            state.resources[name] = resource
+        state.changed.add(name)
+
+    def _join(self, whole: ResourceType, spec: GeneratorSpec, name: str) -> Resource | None:
+        """The head's bytes with every part appended: protobuf joins repeated fields by
+        concatenation.
+        """
+        head = self._heads.get(name)
+        if head is None:
+            return None
+        parts = [part for _, part in sorted(self._parts.get(name, {}).items())]
+        if not parts:
+            return head
+        version = content_hash(head.version.encode(), *(part.version.encode() for part in parts))
+        body = b"".join([head.body, *(frame(spec.part_field, part.body) for part in parts)])
+        return resource_of_bytes(
+            whole,
+            name,
+            body,
+            version=version,
+            clusters=head.clusters.union(*(part.clusters for part in parts)),
+            origins=_origins([head, *parts]),
+        )
+
+
+def _unit_order(place: Place) -> tuple[str, str]:
+    return (place[1].root, place[1].key)
+
+
+def _origins(resources: Iterable[Resource]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(origin for each in resources for origin in each.origins))

@@ -1,0 +1,134 @@
+"""Built units, who shares them, and what they read: the memory of all work done.
+
+A unit built for one view serves every other view that would answer its questions alike; a change
+invalidates exactly the built units that read one of the touched facts.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from aggregator.generators.spec import GeneratorSpec, Resource, Unit
+from aggregator.model.errors import GenerationError, Origin, Problem
+from aggregator.push.view import RecordingView, ViewKey
+from aggregator.push.world import Fact, World
+
+if TYPE_CHECKING:
+    from aggregator.push.state import ViewState
+
+
+class Built:
+    """What one generator made for one unit, with all that it read to make it."""
+
+    __slots__ = ("asked", "facts", "problems", "resources", "spec", "unit", "views")
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        unit: Unit,
+        resources: dict[str, Resource],
+        view: RecordingView,
+    ) -> None:
+        self.spec: Final = spec
+        self.unit: Final = unit
+        self.resources: Final = resources
+        self.facts: Final = frozenset(view.facts)
+        self.asked: Final = tuple(view.asked.items())
+        self.problems: Final = tuple(view.problems)
+        self.views: Final[set[ViewState]] = set()
+
+    def serves(self, key: ViewKey) -> bool:
+        """Whether a view of that key would have been built the same."""
+        return all(key.answer(*question) == answer for question, answer in self.asked)
+
+
+class UnitStore:
+    """All built units, found by what they are and by what they read."""
+
+    def __init__(self, world: World) -> None:
+        self._world: Final = world
+        self._variants: Final[dict[tuple[GeneratorSpec, Unit], list[Built]]] = {}
+        self._readers: Final[dict[Fact, set[Built]]] = {}
+        self.units_built: int = 0
+        self.problems: Final[Counter[Problem]] = Counter()
+        self._problem_changes: set[Problem] = set()
+
+    def invalidate(self, facts: Iterable[Fact]) -> set[Built]:
+        """Forget every unit that read one of *facts*; returns them, still installed in their
+        views.
+        """
+        stale: set[Built] = set()
+        for fact in facts:
+            stale |= self._readers.get(fact, frozenset())
+        for built in stale:
+            self._forget(built)
+        return stale
+
+    def obtain(self, spec: GeneratorSpec, unit: Unit, key: ViewKey, old: Built | None) -> Built:
+        """The unit as a view of *key* gets it: shared if an equal one is there, else built now.
+
+        Resources that come out with the version they had in *old* stay the same objects, so that
+        nothing is sent for them.
+        """
+        variants = self._variants.setdefault((spec, unit), [])
+        for built in variants:
+            if built.serves(key):
+                return built
+        built = self._build(spec, unit, key, old)
+        variants.append(built)
+        self.problems.update(built.problems)
+        self._problem_changes.update(built.problems)
+        for fact in built.facts:
+            self._readers.setdefault(fact, set()).add(built)
+        return built
+
+    def release(self, built: Built, view: "ViewState") -> None:
+        """The view no longer uses it; the last one to go takes it along."""
+        built.views.discard(view)
+        if not built.views:
+            self._forget(built)
+
+    def take_problem_changes(self) -> set[Problem]:
+        """The problems that came or went since the last call, or are reported again."""
+        changes, self._problem_changes = self._problem_changes, set()
+        return changes
+
+    def __len__(self) -> int:
+        """Built units in memory."""
+        return sum(len(variants) for variants in self._variants.values())
+
+    def _build(self, spec: GeneratorSpec, unit: Unit, key: ViewKey, old: Built | None) -> Built:
+        view = RecordingView(self._world, key, spec)
+        self.units_built += 1
+        previous: dict[str, Resource] = old.resources if old else {}
+        resources: dict[str, Resource] = {}
+        try:
+            for resource in spec.build(view, unit):
+                before = previous.get(resource.name)
+                same = before is not None and before.version == resource.version
+                resources[resource.name] = before if same and before is not None else resource
+        except GenerationError as error:
+            # The unit keeps what it last had: an object that cannot be expressed must not take
+            # working ones away.
+            resources = dict(previous)
+            view.report(Origin(), f"{spec.kind.short} {unit.key}".rstrip(), str(error))
+        return Built(spec, unit, resources, view)
+
+    def _forget(self, built: Built) -> None:
+        key = (built.spec, built.unit)
+        variants = self._variants.get(key)
+        if variants is None or built not in variants:
+            return
+        variants.remove(built)
+        for problem in built.problems:
+            self.problems[problem] -= 1
+            if not self.problems[problem]:
+                del self.problems[problem]
+        self._problem_changes.update(built.problems)
+        if not variants:
+            del self._variants[key]
+        for fact in built.facts:
+            readers = self._readers[fact]
+            readers.discard(built)
+            if not readers:
+                del self._readers[fact]

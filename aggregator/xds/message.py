@@ -1,0 +1,150 @@
+"""Requests decoded and responses encoded, for both protocol variants; the transport carries plain
+bytes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
+from msgspec import Struct
+
+from aggregator.generators.spec import ENDPOINT, Resource, content_hash, frame, resource_of, varint
+from aggregator.model.errors import StreamError
+from aggregator.push.known import Changes, Known, Response
+
+RECENT_REQUESTS: Final = 256
+
+
+class Request(Struct, frozen=True, eq=False):
+    """A request of either variant.
+
+    On state of the world `names` is the whole subscription; on delta `names` are added and
+    `unsubscribed` taken away.
+    """
+
+    type_url: str
+    names: frozenset[str]
+    nonce: str = ""
+    error: str | None = None
+    version: str = ""
+    unsubscribed: frozenset[str] = frozenset()
+    versions: Mapping[str, str] = {}
+    node: base_pb2.Node | None = None
+
+
+class RequestDecoder:
+    """Decodes requests; equal bytes, which a whole class of proxies sends as its acknowledgements,
+    are parsed once.
+    """
+
+    def __init__(self, *, delta: bool) -> None:
+        self._delta: Final = delta
+        self._recent: Final[OrderedDict[bytes, Request]] = OrderedDict()
+
+    def decode(self, raw: bytes) -> Request:
+        """Raises StreamError for bytes that are no request."""
+        known = self._recent.get(raw)
+        if known is not None:
+            return known
+        try:
+            request = _decode_delta(raw) if self._delta else _decode_sotw(raw)
+        except DecodeError as error:
+            message = f"not a discovery request: {error}"
+            raise StreamError(message) from error
+        if request.node is None:
+            self._recent[raw] = request
+            if len(self._recent) > RECENT_REQUESTS:
+                self._recent.popitem(last=False)
+        return request
+
+
+def _decode_sotw(raw: bytes) -> Request:
+    message = discovery_pb2.DiscoveryRequest.FromString(raw)
+    return Request(
+        type_url=message.type_url,
+        names=frozenset(message.resource_names),
+        nonce=message.response_nonce,
+        error=message.error_detail.message if message.HasField("error_detail") else None,
+        version=message.version_info,
+        node=message.node if message.HasField("node") else None,
+    )
+
+
+def _decode_delta(raw: bytes) -> Request:
+    message = discovery_pb2.DeltaDiscoveryRequest.FromString(raw)
+    return Request(
+        type_url=message.type_url,
+        names=frozenset(message.resource_names_subscribe),
+        nonce=message.response_nonce,
+        error=message.error_detail.message if message.HasField("error_detail") else None,
+        unsubscribed=frozenset(message.resource_names_unsubscribe),
+        versions=dict(message.initial_resource_versions),
+        node=message.node if message.HasField("node") else None,
+    )
+
+
+def encode_response(
+    type_url: str, before: Known, changes: Changes, *, delta: bool, full_state: bool
+) -> Response:
+    """The message that takes a client from *before* over *changes*; bytes depend on these alone."""
+    after = before.apply(changes)
+    if delta:
+        version, payload = _encode_delta(type_url, changes, after.nonce)
+    else:
+        version, payload = _encode_sotw(type_url, changes, after, full_state=full_state)
+    return Response(type_url, after.nonce, version, payload, changes, before, after)
+
+
+def _encode_sotw(
+    type_url: str, changes: Changes, after: Known, *, full_state: bool
+) -> tuple[str, bytes]:
+    if full_state:
+        version = after.version
+        sent: Iterable[Resource] = (each for _, each in sorted(after.resources.items()))
+    else:
+        sent = [each for _, each in changes if each is not None]
+        version = content_hash(*(f"{each.name}={each.version};".encode() for each in sent))
+    parts = [frame(1, version.encode())]
+    parts += [each.any_field for each in sent]
+    parts += [frame(4, type_url.encode()), frame(5, after.nonce.encode())]
+    return version, b"".join(parts)
+
+
+def _encode_delta(type_url: str, changes: Changes, nonce: str) -> tuple[str, bytes]:
+    parts: list[bytes] = []
+    removed: list[bytes] = []
+    for name, resource in changes:
+        if resource is None:
+            removed.append(frame(6, name.encode()))
+            continue
+        head = frame(3, name.encode()) + frame(1, resource.version.encode())
+        length = varint(len(head) + len(resource.any_field))
+        parts += [b"\x12", length, head, resource.any_field]
+    parts += [frame(4, type_url.encode()), frame(5, nonce.encode()), *removed]
+    return nonce, b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def empty_assignment(name: str) -> Resource:
+    """What stands for an assignment that does not exist: left out, its cluster would never be
+    warm.
+    """
+    return resource_of(ENDPOINT, name, endpoint_pb2.ClusterLoadAssignment(cluster_name=name))
+
+
+def announced(name: str, version: str) -> Resource:
+    """A resource of which only the version is known: the client said so when it reconnected."""
+    return Resource(name, version, b"", 0)
+
+
+UNKNOWN_VERSION: Final = ""
+
+
+def unknown(name: str) -> Resource:
+    """What a client may or may not have, because it rejected a response in part."""
+    return Resource(name, UNKNOWN_VERSION, b"", 0)

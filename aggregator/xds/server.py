@@ -1,0 +1,305 @@
+"""The gRPC server: ADS and the services of single types, plaintext and TLS, over one engine."""
+
+import asyncio
+import ssl
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import grpc
+import grpc.aio
+import structlog
+from msgspec import Struct
+
+from aggregator.generators.spec import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    VIRTUAL_HOST,
+    ResourceType,
+)
+from aggregator.model.errors import ConfigError, Origin, Problem, StreamError
+from aggregator.model.proxy import Proxy
+from aggregator.push.engine import Engine
+from aggregator.xds.budget import Budget
+from aggregator.xds.cache import PlanCache
+from aggregator.xds.message import Request, RequestDecoder
+from aggregator.xds.node import decode_node
+from aggregator.xds.stream import Stream
+from aggregator.xds.subscription import Rejection, Session, Waits
+
+log = structlog.get_logger()
+
+REMEMBERED_NODES: Final = 10_000
+"""How many proxies with unsettled rejections are remembered over a reconnect."""
+
+SERVICE: Final = "envoy.service.{}.v3.{}"
+METHODS: Final[tuple[tuple[str, str, bool, ResourceType | None], ...]] = (
+    ("discovery.AggregatedDiscoveryService", "StreamAggregatedResources", False, None),
+    ("discovery.AggregatedDiscoveryService", "DeltaAggregatedResources", True, None),
+    ("cluster.ClusterDiscoveryService", "StreamClusters", False, CLUSTER),
+    ("cluster.ClusterDiscoveryService", "DeltaClusters", True, CLUSTER),
+    ("endpoint.EndpointDiscoveryService", "StreamEndpoints", False, ENDPOINT),
+    ("endpoint.EndpointDiscoveryService", "DeltaEndpoints", True, ENDPOINT),
+    ("listener.ListenerDiscoveryService", "StreamListeners", False, LISTENER),
+    ("listener.ListenerDiscoveryService", "DeltaListeners", True, LISTENER),
+    ("route.RouteDiscoveryService", "StreamRoutes", False, ROUTE),
+    ("route.RouteDiscoveryService", "DeltaRoutes", True, ROUTE),
+    ("route.VirtualHostDiscoveryService", "DeltaVirtualHosts", True, VIRTUAL_HOST),
+)
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # Envoy and gRPC clients ping idle connections; the defaults would close them for it.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.bdp_probe", 0),
+    # A reconnect that names 20,000 resources is about 2 MB.
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_concurrent_streams", 100_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class TlsFiles(Struct, frozen=True):
+    """Certificate files of the TLS listener; `client_ca` makes client certificates checked where
+    they are given.
+    """
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    require_client_certificate: bool = False
+
+
+class XdsServer:
+    """Serves every connected client; knows them for debugging."""
+
+    def __init__(self, engine: Engine, types: Mapping[str, ResourceType]) -> None:
+        self.engine: Final = engine
+        self.streams: Final[set[Stream]] = set()
+        self._types: Final = types
+        self._budget: Final = Budget(engine.settings.in_flight)
+        self._cache: Final = PlanCache()
+        self._decoders: Final = {delta: RequestDecoder(delta=delta) for delta in (False, True)}
+        self._servers: Final[list[grpc.aio.Server]] = []
+        self._unsettled: Final[OrderedDict[str, dict[str, frozenset[str]]]] = OrderedDict()
+        self._logged: Final[OrderedDict[tuple[str, str, str], None]] = OrderedDict()
+
+    # Listening
+
+    async def listen(self, address: str, tls: TlsFiles | None = None) -> int:
+        """Listen on ``host:port`` (port 0 picks one); returns the port. Raises ConfigError if it is
+        taken.
+        """
+        server = grpc.aio.server(options=OPTIONS)
+        for service, method, delta, kind in METHODS:
+            server.add_generic_rpc_handlers((self._handler(service, method, delta, kind),))
+        try:
+            port = (
+                server.add_secure_port(address, _reloading_credentials(tls))
+                if tls
+                else server.add_insecure_port(address)
+            )
+        except RuntimeError as error:
+            message = f"cannot listen on {address}: {error}"
+            raise ConfigError(Problem(Origin("listen"), "", message)) from error
+        await server.start()
+        self._servers.append(server)
+        return port
+
+    async def aclose(self, grace: float = 1.0) -> None:
+        """Stop accepting, and close every stream after *grace* seconds."""
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+    def _handler(
+        self, service: str, method: str, delta: bool, kind: ResourceType | None
+    ) -> grpc.GenericRpcHandler:
+        async def serve(
+            requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+        ) -> None:
+            await self._serve(_GrpcTransport(requests, context), context, delta=delta, kind=kind)
+
+        name = SERVICE.format(*service.split("."))
+        # No serializers: messages are bytes on this side of the transport.
+        return grpc.method_handlers_generic_handler(
+            name, {method: grpc.stream_stream_rpc_method_handler(serve)}
+        )
+
+    # Streams
+
+    async def _serve(
+        self,
+        transport: "_GrpcTransport",
+        context: "grpc.aio.ServicerContext[Any, Any]",
+        *,
+        delta: bool,
+        kind: ResourceType | None,
+    ) -> None:
+        settings = self.engine.settings
+        session = Session(
+            self._types,
+            delta=delta,
+            aggregated=kind is None,
+            waits=Waits(warm=settings.warm_wait, separate=settings.separate_wait),
+            cache=self._cache,
+            chunk=settings.chunk,
+        )
+        stream = Stream(
+            transport,
+            self.engine,
+            session,
+            self._decoders[delta],
+            self._budget,
+            identify=self._identify,
+            fixed_type=kind,
+            on_reject=self._rejected,
+            on_identified=self._identified,
+        )
+        self.streams.add(stream)
+        self.engine.metrics.connected.inc()
+        try:
+            await stream.run()
+        except StreamError as error:
+            log.warning("stream closed", proxy=_id(stream), peer=stream.peer, reason=str(error))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            self.streams.discard(stream)
+            self.engine.metrics.connected.dec()
+            self._remember(stream)
+            log.info("client disconnected", proxy=_id(stream), peer=stream.peer)
+
+    def _identify(self, request: Request) -> Proxy:
+        world = self.engine.world
+        if request.node is None:
+            message = "the first request on a stream must have a node"
+            raise StreamError(message)
+        drain = float(world.mesh.default_config.drain_duration)
+        return decode_node(request.node, world.domain, drain)
+
+    def _identified(self, stream: Stream) -> None:
+        node = _id(stream)
+        stream.session.carried_over.update(self._unsettled.pop(node, {}))
+        log.info(
+            "client connected",
+            proxy=node,
+            peer=stream.peer,
+            variant="delta" if stream.session.delta else "state of the world",
+        )
+
+    def _remember(self, stream: Stream) -> None:
+        """What a client may have kept of a rejected response is not believed when it comes back."""
+        unknown = stream.session.left_unknown()
+        if stream.proxy is not None and unknown:
+            self._unsettled[stream.proxy.id] = unknown
+            if len(self._unsettled) > REMEMBERED_NODES:
+                self._unsettled.popitem(last=False)
+
+    def _rejected(self, stream: Stream, rejection: Rejection) -> None:
+        """Log a rejected resource once, however many clients reject it."""
+        key = (rejection.type_url, rejection.name, rejection.version)
+        if key in self._logged:
+            return
+        self._logged[key] = None
+        if len(self._logged) > REMEMBERED_NODES:
+            self._logged.popitem(last=False)
+        log.error(
+            "a client rejected a resource; it keeps its last accepted version",
+            proxy=_id(stream),
+            type_url=rejection.type_url,
+            resource=rejection.name,
+            error=rejection.error,
+            origins=list(rejection.origins),
+        )
+
+
+def _id(stream: Stream) -> str:
+    return stream.proxy.id if stream.proxy else ""
+
+
+class _GrpcTransport:
+    """`Transport` over a grpc.aio call."""
+
+    def __init__(
+        self, requests: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> None:
+        self._requests: Final = requests
+        self._context: Final = context
+
+    @property
+    def peer(self) -> str:
+        return str(self._context.peer())
+
+    def requests(self) -> AsyncIterable[bytes]:
+        return self._requests
+
+    def write(self, payload: bytes) -> Awaitable[None]:
+        return self._context.write(payload)
+
+
+def _reloading_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Credentials that read the files again when they change, at the next handshake.
+
+    Files that do not fit together (half a rotation) leave the last good ones in use.
+    """
+    reader = _CertificateReader(files)
+    first = reader.read()
+    if first is None:
+        message = f"cannot read a certificate and its key from {files.cert} and {files.key}"
+        raise ConfigError(Problem(Origin(str(files.cert)), "listen.grpc_tls", message))
+    return grpc.dynamic_ssl_server_credentials(
+        first,
+        # None says "unchanged"; the stub does not know.
+        cast(Callable[[], grpc.ServerCertificateConfiguration], reader.fetch),
+        require_client_authentication=files.require_client_certificate,
+    )
+
+
+class _CertificateReader:
+    """Reads and checks the files; remembers what it last handed out."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files: Final = files
+        self._stamp: tuple[tuple[int, int], ...] | None = None
+
+    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """What gRPC asks at each handshake: a new configuration, or None for the present one."""
+        if self._stamp_now() == self._stamp:
+            return None
+        return self.read()
+
+    def read(self) -> grpc.ServerCertificateConfiguration | None:
+        """The files' content, or None if they cannot be used as they are."""
+        stamp = self._stamp_now()
+        try:
+            # Checks that key and certificate belong together, which gRPC does only when it is too
+            # late.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._files.cert, self._files.key)
+            cert, key = self._files.cert.read_bytes(), self._files.key.read_bytes()
+            client_ca = self._files.client_ca.read_bytes() if self._files.client_ca else None
+        except (OSError, ssl.SSLError) as error:
+            log.warning(
+                "certificate files cannot be used, the last ones stay",
+                cert=str(self._files.cert),
+                reason=str(error),
+            )
+            return None
+        self._stamp = stamp
+        return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
+
+    def _stamp_now(self) -> tuple[tuple[int, int], ...] | None:
+        paths = [self._files.cert, self._files.key]
+        if self._files.client_ca:
+            paths.append(self._files.client_ca)
+        try:
+            return tuple((stat.st_mtime_ns, stat.st_ino) for stat in (p.stat() for p in paths))
+        except OSError:
+            return None

@@ -1,0 +1,198 @@
+"""One gRPC stream: the thin loop between the transport and a `Session`."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Final
+from typing import Protocol as Interface
+
+import structlog
+
+from aggregator.generators.spec import ResourceType
+from aggregator.model.errors import StreamError
+from aggregator.model.proxy import Proxy
+from aggregator.push.engine import Engine
+from aggregator.push.known import Response
+from aggregator.push.state import ViewDiff, ViewState
+from aggregator.xds.budget import Budget
+from aggregator.xds.message import Request, RequestDecoder
+from aggregator.xds.subscription import Rejection, Session
+
+log = structlog.get_logger()
+
+
+class Transport(Interface):
+    """The seam to gRPC: what the loop needs of a connection."""
+
+    @property
+    def peer(self) -> str:
+        """The client's address, for people."""
+        ...
+
+    def requests(self) -> AsyncIterable[bytes]:
+        """Raw requests, until the client closes."""
+        ...
+
+    def write(self, payload: bytes) -> Awaitable[None]:
+        """Send one message; returns when the transport took it, which may be never for a stalled
+        client.
+        """
+        ...
+
+
+class WriteTimeoutError(StreamError):
+    """The client stopped reading."""
+
+
+class Stream:
+    """Follows a view for one client. The session decides, the loop reads, writes and waits."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        engine: Engine,
+        session: Session,
+        decoder: RequestDecoder,
+        budget: Budget,
+        *,
+        identify: Callable[[Request], Proxy],
+        fixed_type: ResourceType | None,
+        on_reject: Callable[["Stream", Rejection], None],
+        on_identified: Callable[["Stream"], None],
+    ) -> None:
+        self.session: Final = session
+        self.peer: Final = transport.peer
+        self.proxy: Proxy | None = None
+        self.connected_at: Final = engine.clock()
+        self._transport: Final = transport
+        self._engine: Final = engine
+        self._decoder: Final = decoder
+        self._budget: Final = budget
+        self._identify: Final = identify
+        self._fixed_type: Final = fixed_type
+        self._on_reject: Final = on_reject
+        self._on_identified: Final = on_identified
+        self._wake: Final = asyncio.Event()
+        self._log = log
+
+    # What the engine tells
+
+    def view_changed(self, diff: ViewDiff) -> None:
+        """Take note and wake the writer."""
+        self.session.view_changed(diff, self._engine.clock())
+        self._wake.set()
+
+    def view_moved(self, view: ViewState) -> None:
+        """Take note and wake the writer."""
+        self.session.view_moved(view, self._engine.clock())
+        self._wake.set()
+
+    # The loop
+
+    async def run(self) -> None:
+        """Serve until the client closes or is cancelled; raises StreamError for a broken client."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                writer = tasks.create_task(self._write_all())
+                await self._read_all()
+                writer.cancel()
+        except* StreamError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._engine.detach(self)
+
+    async def _read_all(self) -> None:
+        metrics = self._engine.metrics
+        async for raw in self._transport.requests():
+            request = self._decoder.decode(raw)
+            if self._fixed_type is not None:
+                request = _with_type(request, self._fixed_type)
+            if self.proxy is None:
+                await self._begin(request)
+            now = self._engine.clock()
+            if request.error is not None:
+                self._note_nack(request)
+            for rejection in self.session.receive(request, now):
+                self._on_reject(self, rejection)
+            for kind, seconds in self.session.take_converged():
+                metrics.convergence_time.labels(kind.short).observe(seconds)
+            self._wake.set()
+
+    async def _begin(self, request: Request) -> None:
+        if request.node is None:
+            message = "the first request on a stream must have a node"
+            raise StreamError(message)
+        self.proxy = self._identify(request)
+        self._log = log.bind(proxy=self.proxy.id)
+        self.session.begin(drain=self.proxy.drain_seconds)
+        vhds = self.session.delta and self.session.aggregated and self.proxy.user_agent == "envoy"
+        view = await self._engine.attach(self, self.proxy, vhds=vhds)
+        self.session.view = view
+        self._on_identified(self)
+
+    def _note_nack(self, request: Request) -> None:
+        kind = self.session.kind(request.type_url)
+        if kind is not None:
+            self._engine.metrics.rejects.labels(kind.short).inc()
+        self._log.debug(
+            "response rejected", type_url=request.type_url, nonce=request.nonce, error=request.error
+        )
+
+    async def _write_all(self) -> None:
+        while True:
+            await self._wait()
+            if self.session.view is None:
+                continue
+            while True:
+                response = self.session.next_response(self._engine.clock())
+                if response is None:
+                    break
+                await self._write(response)
+            self._engine.flushed(self)
+
+    async def _wait(self) -> None:
+        wake_at = self.session.wake_at()
+        if wake_at == math.inf:
+            await self._wake.wait()
+        else:
+            delay = max(0.0, wake_at - self._engine.clock())
+            try:
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass  # what waited for this time is due
+        self._wake.clear()
+
+    async def _write(self, response: Response) -> None:
+        metrics = self._engine.metrics
+        size = len(response.payload)
+        kind = self.session.kind(response.type_url)
+        short = kind.short if kind else response.type_url
+        async with self._budget.take(size):
+            try:
+                async with asyncio.timeout(self._engine.settings.write_timeout):
+                    await self._transport.write(response.payload)
+            except TimeoutError as error:
+                metrics.write_timeouts.inc()
+                seconds = self._engine.settings.write_timeout
+                message = f"the client took nothing for {seconds:g} s"
+                raise WriteTimeoutError(message) from error
+        metrics.pushes.labels(short).inc()
+        metrics.sent_bytes.labels(short).inc(size)
+
+
+def _with_type(request: Request, kind: ResourceType) -> Request:
+    """The services of single types need no type URL in the request, and take no other."""
+    if request.type_url not in ("", kind.type_url):
+        message = f"this service has {kind.short} only, asked for {request.type_url!r}"
+        raise StreamError(message)
+    return Request(
+        kind.type_url,
+        request.names,
+        request.nonce,
+        request.error,
+        request.version,
+        request.unsubscribed,
+        request.versions,
+        request.node,
+    )
