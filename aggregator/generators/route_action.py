@@ -8,7 +8,6 @@ from typing import Final
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
-from google.protobuf.duration_pb2 import Duration
 from msgspec import Struct
 
 from aggregator.generators.duration import build_duration
@@ -50,15 +49,16 @@ class Mirror(Struct, frozen=True):
 
 
 def build_action(timeout: float | None) -> route_pb2.RouteAction:
-    """Sends requests on; none, the default, is no limit. The client's grpc-timeout counts too."""
+    """Sends requests on; none, the default, is no limit.
+
+    The deadline that a gRPC client sends counts as far as it is shorter. Istio says so by a
+    deprecated field, of which Envoy logs a warning for every route.
+    """
     limit = build_duration(timeout or 0.0)
-    return _with_grpc_timeout(limit)
-
-
-def _with_grpc_timeout(limit: Duration) -> route_pb2.RouteAction:
-    # Deprecated in favour of max_stream_duration, which ends the stream without regard to
-    # retries and without Envoy's timeout status; Istio keeps to it for that reason.
-    return route_pb2.RouteAction(timeout=limit, max_grpc_timeout=limit)
+    return route_pb2.RouteAction(
+        timeout=limit,
+        max_stream_duration=route_pb2.RouteAction.MaxStreamDuration(grpc_timeout_header_max=limit),
+    )
 
 
 def set_single(
@@ -121,10 +121,11 @@ def build_redirect(redirect: HTTPRedirect, port: int) -> route_pb2.RedirectActio
         return None
     built = route_pb2.RedirectAction(
         host_redirect=redirect.authority,
-        scheme_redirect=redirect.scheme,
         response_code=code,
         port_redirect=_redirect_port(redirect, port),
     )
+    if redirect.scheme:
+        built.scheme_redirect = redirect.scheme
     if redirect.prefix_rewrite:
         built.prefix_rewrite = redirect.prefix_rewrite
     elif redirect.uri:
