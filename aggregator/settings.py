@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, structs
 from aggregator.logs import Format, Level
 from aggregator.model.discovery import load_adapter
 from aggregator.model.errors import ConfigError, Origin, Problem, Severity
-from aggregator.model.registry import AdapterSpec, RegistryContext
+from aggregator.model.registry import AdapterSpec, AnnouncedRegistry, RegistryContext
 from aggregator.quantity import Address, Size
 from aggregator.registry.settings import RegistrySettings
 from config.documents import Document, Position, field_path, read_documents
@@ -129,8 +129,9 @@ class Push(Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         about("How long routes to a new cluster wait until the proxy says that it is warm."),
     ] = Duration(15)
-    order_wait: Annotated[
-        Duration, about("How long everything else waits for the types that are sent before it.")
+    separate_wait: Annotated[
+        Duration,
+        about("How long a type waits for those before it, where each has a stream of its own."),
     ] = Duration(1)
 
 
@@ -197,6 +198,11 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     base = file.absolute().parent
     problems: list[Problem] = []
     form = _collect(problems, decode_struct, document.data, SettingsForm, "", document.position)
+    tls = form.listen.grpc_tls if form is not None else None
+    if tls is not None and tls.require_client_cert and not tls.client_ca:
+        field = "listen.grpc_tls.require_client_cert"
+        message = "client certificates can only be required with a `client_ca` to verify them"
+        problems.append(Problem(document.position(field), field, message))
     registries = _registries(document, base, load, problems)
     if form is None or any(problem.severity is Severity.ERROR for problem in problems):
         raise ConfigError(tuple(sorted(set(problems))))
@@ -215,6 +221,16 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
         file=file,
         warnings=tuple(problems),
     )
+
+
+def decode_announced(
+    item: AnnouncedRegistry, announcer: RegistrySettings, load: LoadAdapter = load_adapter
+) -> RegistrySettings:
+    """Decode the settings of a registry that another one found; not required unless it says so."""
+    origin = announcer.context.origin
+    data = {"required": False, **item.settings, "name": item.name, "type": item.type}
+    base = Path(announcer.context.base_dir)
+    return _registry(data, "", lambda _path: origin, base, announcer.context.domain, load)
 
 
 def embedded_settings(folder: Path, load: LoadAdapter = load_adapter) -> Settings:

@@ -80,10 +80,21 @@ class TlsFiles(Struct, frozen=True):
 
 
 class XdsServer:
-    """Serves every connected client; knows them for debugging."""
+    """Serves every connected client; knows them for debugging.
 
-    def __init__(self, engine: Engine, types: Mapping[str, ResourceType]) -> None:
+    Streams are taken at once but wait for *ready* before they are answered: a client that is told
+    nothing keeps what it has, one that is told too early loses it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        types: Mapping[str, ResourceType],
+        *,
+        ready: asyncio.Event | None = None,
+    ) -> None:
         self.engine: Final = engine
+        self._ready: Final = ready
         self.streams: Final[set[Stream]] = set()
         self._types: Final = types
         self._budget: Final = Budget(engine.settings.in_flight)
@@ -143,6 +154,8 @@ class XdsServer:
         delta: bool,
         kind: ResourceType | None,
     ) -> None:
+        if self._ready is not None:
+            await self._ready.wait()
         settings = self.engine.settings
         session = Session(
             self._types,

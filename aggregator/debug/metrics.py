@@ -1,0 +1,115 @@
+"""Metrics of the registries and the settings, read from the state when they are asked for."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from aggregator.debug.release import DISTRIBUTION, components
+from aggregator.debug.sources import Sources
+from aggregator.registry.status import RegistryState, RegistryStatus
+
+_GAUGES: Final[tuple[tuple[str, str, Callable[[RegistryStatus], float]], ...]] = (
+    ("services", "Services that a registry gives.", lambda each: each.services),
+    ("endpoints", "Endpoints that a registry gives.", lambda each: each.endpoints),
+    ("configs", "Traffic rules that a registry gives.", lambda each: each.configs),
+    ("workloads", "Workloads that a registry gives.", lambda each: each.workloads),
+    ("problems", "Problems in what a registry gives.", lambda each: each.problems),
+    ("held", "Listings that the loss guard holds back.", lambda each: len(each.held)),
+    ("age_seconds", "For how long a registry's state may be out of date.", lambda each: each.age),
+    ("required", "Whether readiness waits for a registry.", lambda each: each.required),
+)
+
+
+class StateCollector(Collector):
+    """Reads the daemon's state at each scrape, so that nothing has to keep gauges up to date."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources: Final = sources
+
+    def collect(self) -> Iterable[Metric]:
+        """All families."""
+        yield from _registry_metrics(self._sources.supervisor.status())
+        yield from self._model_metrics()
+        yield from self._settings_metrics()
+
+    def _model_metrics(self) -> Iterable[Metric]:
+        aggregate = self._sources.aggregate
+        yield _gauge(
+            "pilot_services", "Services of the merged model.", len(aggregate.service_keys())
+        )
+        rules = GaugeMetricFamily("mesh_configs", "Traffic rules in force.", labels=["kind"])
+        for kind, count in _count(key.kind for key in aggregate.config_keys()).items():
+            rules.add_metric([kind], count)
+        yield rules
+        yield _gauge(
+            "mesh_conflicts",
+            "Places where registries contradict each other.",
+            len(aggregate.conflicts()),
+        )
+        yield _gauge(
+            "mesh_unclaimed_services",
+            "Hosts with endpoints that no registry defines as services.",
+            len(aggregate.unclaimed()),
+        )
+        yield _gauge(
+            "mesh_unusable_rules",
+            "Problems of rules and services that show only when resources are built.",
+            len(self._sources.engine.problems()),
+        )
+
+    def _settings_metrics(self) -> Iterable[Metric]:
+        settings = self._sources.settings
+        yield _gauge(
+            "mesh_settings_loaded_timestamp_seconds",
+            "When the settings in force were read.",
+            settings.loaded,
+        )
+        yield _gauge(
+            "mesh_settings_rejected",
+            "Whether the settings file as it is now was refused.",
+            bool(settings.error),
+        )
+        reloads = CounterMetricFamily("mesh_settings_reloads", "Reloads of the settings that took.")
+        reloads.add_metric([], settings.reloads)
+        yield reloads
+        info = GaugeMetricFamily("pilot_info", "The version that runs.", labels=["version"])
+        info.add_metric([components()[DISTRIBUTION]], 1)
+        yield info
+
+
+def _registry_metrics(registries: Iterable[RegistryStatus]) -> Iterable[Metric]:
+    statuses = tuple(status for status in registries if not status.replacing)
+    state = GaugeMetricFamily(
+        "mesh_registry_state",
+        "1 for the state that a registry is in.",
+        labels=["registry", "state"],
+    )
+    reconnects = CounterMetricFamily(
+        "mesh_registry_reconnects", "Restarts of a registry's adapter.", labels=["registry"]
+    )
+    for status in statuses:
+        for possible in RegistryState:
+            state.add_metric([status.name, possible], status.state is possible)
+        reconnects.add_metric([status.name], status.reconnects)
+    yield state
+    yield reconnects
+    for name, text, read in _GAUGES:
+        family = GaugeMetricFamily(f"mesh_registry_{name}", text, labels=["registry"])
+        for status in statuses:
+            family.add_metric([status.name], read(status))
+        yield family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    family = GaugeMetricFamily(name, text)
+    family.add_metric([], value)
+    return family
+
+
+def _count(names: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts

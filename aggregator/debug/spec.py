@@ -1,0 +1,39 @@
+"""What a debug view declares of itself; the HTTP server finds views in `aggregator.debug.views`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from aggregator.debug.sources import Sources
+from aggregator.model.discovery import find
+
+Query = Mapping[str, str]
+
+
+class QueryError(Exception):
+    """What was asked for is not there, or was not asked rightly; answered with `status`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status: Final = status
+        super().__init__(message)
+
+
+class ViewSpec(Struct, frozen=True):
+    """Declares a view: its path below /debug, a line about it, its parameters, and how it is made.
+
+    `read` runs on the event loop and only takes references; `render` turns them into JSON types or
+    structs in a thread, because a large mesh takes longer than the loop may be held.
+    """
+
+    name: str
+    summary: str
+    read: Callable[[Sources, Query], Any]
+    render: Callable[[Any], object] = lambda content: content
+    parameters: Mapping[str, str] = {}
+
+
+def views() -> Mapping[str, ViewSpec]:
+    """The declared views by name."""
+    found = find("aggregator.debug.views", "VIEW", ViewSpec)
+    return {view.name: view for view in sorted(found.values(), key=lambda view: view.name)}

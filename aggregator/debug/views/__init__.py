@@ -1,0 +1,1 @@
+"""The views under /debug, a module each; each declares `VIEW`."""
