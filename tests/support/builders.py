@@ -1,6 +1,7 @@
 """Short ways to write services, endpoints and rules in tests, with plain defaults."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ from aggregator.model.service import (
     Service,
     labels_of,
 )
+from config.shape import decode_struct
 
 HTTP = Port(80, "http", Protocol.HTTP)
 
@@ -103,3 +105,25 @@ def config(
 ) -> Config:
     """A rule around an already made spec."""
     return Config(kind, namespace, name, spec, created=created, origin=Origin(source, line))
+
+
+def rule(
+    of: type[Struct],
+    spec: Mapping[str, Any],
+    *,
+    name: str = "rule",
+    namespace: str = "shop",
+    created: float = 0.0,
+    source: str = "",
+    line: int = 0,
+) -> Config:
+    """A rule as its author writes it: plain data in camel case, decoded into the kind's struct."""
+    return config(
+        of.__name__,
+        decode_struct(dict(spec), of, "spec", lambda _: Origin(source, line)),
+        name=name,
+        namespace=namespace,
+        created=created,
+        source=source,
+        line=line,
+    )
