@@ -67,6 +67,8 @@ def restrict_routes(
 
 def _restrict_action(action: route_components_pb2.RouteAction) -> None:
     limit = action.timeout
+    # Meant for the deadlines that callers send; these clients would take it for their own limit.
+    action.ClearField("max_stream_duration")
     if action.HasField("timeout") and (limit.seconds or limit.nanos):
         # The only time limit that they read, beside the caller's own deadline.
         action.max_stream_duration.max_stream_duration.CopyFrom(limit)

@@ -16,6 +16,7 @@ from aggregator.generators.duration import build_duration
 from aggregator.generators.filter_chain import Chain, ChainSet, build_listener_filters
 from aggregator.generators.filters.spec import filter_attributes, filter_kinds
 from aggregator.generators.http_chain import build_outbound_http
+from aggregator.generators.http_route import destination_port
 from aggregator.generators.name import BLACK_HOLE, PASSTHROUGH, outbound_cluster
 from aggregator.generators.sidecar_ingress import build_ingress_listeners, ingress_binds
 from aggregator.generators.sidecar_scope import (
@@ -311,11 +312,9 @@ def _build_unknown(view: View, name: str) -> Chain:
     sidecar = view.sidecar()
     if policy.allow_any and policy.egress_proxy is not None and sidecar is not None:
         proxy = policy.egress_proxy
-        cluster = outbound_cluster(
-            resolve_host(proxy.host, sidecar.namespace, view.domain_suffix),
-            proxy.port.number if proxy.port else 0,
-            proxy.subset,
-        )
+        host = resolve_host(proxy.host, sidecar.namespace, view.domain_suffix)
+        number = destination_port(proxy, view.service(host), 0)
+        cluster = outbound_cluster(host, number, proxy.subset)
     return Chain(
         filters=(build_tcp_proxy(view, cluster, [(cluster, 1)]),),
         clusters=frozenset({cluster}),
