@@ -1,0 +1,321 @@
+"""The HTTP server as probes, scrapers and people use it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+
+from aggregator.debug.spec import views
+from aggregator.generators.spec import CLUSTER, ENDPOINT
+from aggregator.model.errors import Origin, Problem
+from aggregator.model.registry import Content, ServiceItem, ShardKey
+from aggregator.quantity import Address
+from config.kinds.virtual_service import VirtualService
+from tests.support.builders import endpoint, rule, service
+from tests.support.daemon import Running, running_parts
+from tests.support.poll import eventually
+
+HOST = "reviews.shop.svc.cluster.local"
+NODE = "sidecar~10.1.1.1~web-1.shop~shop.svc.cluster.local"
+
+
+def feed(running: Running) -> None:
+    """A service with an endpoint, a rule, a problem; then in sync."""
+    item = ServiceItem("shop", HOST, service(HOST, origin="a.yaml"), (endpoint("10.0.0.1"),))
+    running.sink.replace(ShardKey(running.name, "a.yaml", Content.SERVICES), {"reviews": item})
+    virtual = rule(
+        VirtualService,
+        {"hosts": [HOST], "http": [{"timeout": "5s", "route": [{"destination": {"host": HOST}}]}]},
+        source="a.yaml",
+        line=7,
+    )
+    running.sink.replace(ShardKey(running.name, "a.yaml", Content.RULES), {"rule": virtual})
+    running.sink.report("b.yaml", [Problem(Origin("b.yaml", 3), "spec.hosts", "required")])
+    running.sink.synced()
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    """A daemon's parts with a little of everything."""
+    async with running_parts() as parts:
+        feed(parts)
+        yield parts
+
+
+async def get(running: Running, path: str, **headers: str) -> tuple[int, str]:
+    """Status and body."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(running.http + path, headers=headers) as response,
+    ):
+        return response.status, await response.text()
+
+
+async def look(running: Running, path: str) -> Any:
+    """The JSON of a debug view."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"{running.http}/debug/{path}") as response,
+    ):
+        assert response.status == 200, await response.text()
+        assert response.content_type == "application/json"
+        return await response.json()
+
+
+async def clusters_of(running: Running) -> dict[str, Any]:
+    """What syncz says of clusters on the one proxy."""
+    (proxy,) = await look(running, "syncz?proxyID=web-1.shop")
+    cds: dict[str, Any] = proxy["types"]["CDS"]
+    return cds
+
+
+@asynccontextmanager
+async def connected(running: Running) -> AsyncIterator[Any]:
+    """A client that has subscribed to clusters and not answered yet."""
+    async with grpc.aio.insecure_channel(running.grpc) as channel:
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        call = stub.StreamAggregatedResources()
+        node = base_pb2.Node(id=NODE)
+        node.metadata.update({"LABELS": {"app": "web"}, "NAMESPACE": "shop"})
+        node.locality.region = "eu"
+        await call.write(discovery_pb2.DiscoveryRequest(type_url=CLUSTER.type_url, node=node))
+        yield call
+        call.cancel()
+
+
+async def test_it_is_ready_once_the_required_registry_is_in_sync() -> None:
+    """Nobody is sent here before there is anything to serve; the answer says what is awaited."""
+    async with running_parts(name="vms") as running:
+        before = await get(running, "/ready")
+        feed(running)
+        after = await get(running, "/ready")
+
+    assert before == (503, "not ready: registry vms is starting\n")
+    assert after == (200, "ready\n")
+
+
+async def test_it_is_alive_before_it_is_ready() -> None:
+    """A slow registry is no reason to restart the process."""
+    async with running_parts() as running:
+        assert await get(running, "/healthz") == (200, "ok\n")
+
+
+async def test_version_names_the_release(running: Running) -> None:
+    """One can ask a fleet which release runs where."""
+    status, body = await get(running, "/version")
+
+    assert status == 200
+    assert '"mesh-aggregator"' in body
+
+
+async def test_metrics_tell_of_registries_and_the_model(running: Running) -> None:
+    """Alerts are made of these names."""
+    _, body = await get(running, "/metrics")
+
+    assert 'mesh_registry_state{registry="fed",state="synced"} 1.0' in body
+    assert 'mesh_registry_state{registry="fed",state="failed"} 0.0' in body
+    assert 'mesh_registry_problems{registry="fed"} 1.0' in body
+    assert "\npilot_services 1.0" in body
+    assert 'mesh_configs{kind="VirtualService"} 1.0' in body
+    assert "\npilot_xds 0.0" in body
+    assert 'pilot_info{version="' in body
+
+
+async def test_configz_shows_rules_as_kubernetes_would_and_what_is_wrong(running: Running) -> None:
+    """What is in force, with its origin, stands beside what was refused."""
+    seen = await look(running, "configz")
+
+    (config,) = seen["configs"]
+    assert config["apiVersion"] == "networking.istio.io/v1"
+    assert config["kind"] == "VirtualService"
+    assert config["metadata"]["annotations"] == {"mesh-aggregator/origin": "a.yaml:7"}
+    assert config["spec"]["http"][0]["timeout"] == "5s"
+    assert seen["problems"] == [
+        {
+            "registry": "fed",
+            "scope": "b.yaml",
+            "problems": [
+                {
+                    "source": "b.yaml:3",
+                    "subject": "",
+                    "path": "spec.hosts",
+                    "message": "required",
+                    "severity": "error",
+                }
+            ],
+        }
+    ]
+
+
+async def test_registryz_tells_who_gives_what(running: Running) -> None:
+    """For any service one sees which registry defines it, and how that registry fares."""
+    seen = await look(running, f"registryz?host={HOST}")
+
+    (registry,) = seen["registries"]
+    assert (registry["name"], registry["state"], registry["endpoints"]) == ("fed", "synced", 1)
+    assert registry["last_success_ago"] >= 0
+    (row,) = seen["services"]
+    assert row["service"]["host"] == HOST
+    assert row["contributions"][0]["registry"] == "fed"
+    assert (await look(running, "registryz?host=other"))["services"] == []
+
+
+async def test_endpointz_groups_endpoints_by_registry(running: Running) -> None:
+    """The provenance of every address is visible."""
+    (row,) = await look(running, "endpointz")
+
+    assert (row["host"], row["namespace"]) == (HOST, "shop")
+    ((_, endpoints),) = row["shards"].items()
+    assert [each["address"] for each in endpoints] == ["10.0.0.1"]
+
+
+async def test_adsz_and_syncz_follow_a_client(running: Running) -> None:
+    """One sees what a proxy said of itself, was sent, and acknowledged or refused."""
+    async with connected(running) as call:
+        response = await call.read()
+        sent = await look(running, "syncz")
+        clients = await look(running, "adsz")
+        await call.write(
+            discovery_pb2.DiscoveryRequest(
+                type_url=CLUSTER.type_url,
+                version_info=response.version_info,
+                response_nonce=response.nonce,
+            )
+        )
+        acked = await eventually(
+            lambda: clusters_of(running), lambda seen: seen["nonceAcked"] == response.nonce
+        )
+
+    assert sent[0]["proxy"] == NODE
+    assert sent[0]["types"]["CDS"]["nonceSent"] == response.nonce
+    assert sent[0]["types"]["CDS"]["status"] == "STALE"
+    assert acked["status"] == "SYNCED"
+    (client,) = clients["clients"]
+    assert client["proxy"]["labels"] == {"app": "web"}
+    assert client["proxy"]["locality"] == "eu"
+    assert client["proxy"]["metadata"]["NAMESPACE"] == "shop"
+    assert client["watches"]["CDS"]["wildcard"] is True
+
+
+async def test_syncz_names_what_a_client_refused(running: Running) -> None:
+    """The user's object behind a rejected resource is found without reading the proxy's log."""
+    async with connected(running) as call:
+        response = await call.read()
+        refusal = discovery_pb2.DiscoveryRequest(
+            type_url=CLUSTER.type_url, response_nonce=response.nonce
+        )
+        refusal.error_detail.message = f"Error adding/updating cluster(s) outbound|80||{HOST}: no"
+        await call.write(refusal)
+        cds = await eventually(lambda: clusters_of(running), lambda seen: seen["rejected"])
+
+    assert cds["status"] == "ERROR"
+    assert cds["nacks"] == 1
+    assert [each["name"] for each in cds["rejected"]] == [f"outbound|80||{HOST}"]
+
+
+async def test_config_dump_shows_what_was_sent(running: Running) -> None:
+    """The dump has Envoy's form, so tools for Envoy's dumps read it."""
+    async with connected(running) as call:
+        await call.read()
+        await call.write(
+            discovery_pb2.DiscoveryRequest(
+                type_url=ENDPOINT.type_url, resource_names=[f"outbound|80||{HOST}"]
+            )
+        )
+        await call.read()
+        dump = await look(running, f"config_dump?proxyID={NODE}")
+        only = await look(running, "config_dump?proxyID=web-1.shop&types=eds")
+
+    by_type = {each["@type"].rpartition(".")[2]: each for each in dump["configs"]}
+    clusters = by_type["ClustersConfigDump"]["dynamic_active_clusters"]
+    assert f"outbound|80||{HOST}" in [each["cluster"]["name"] for each in clusters]
+    assert all(each["version_info"] for each in clusters)
+    (assignment,) = by_type["EndpointsConfigDump"]["dynamic_endpoint_configs"]
+    assert "10.0.0.1" in str(assignment)
+    assert [each["@type"].rpartition(".")[2] for each in only["configs"]] == ["EndpointsConfigDump"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("config_dump", 400, "say which proxy"),
+        ("config_dump?proxyID=nobody", 404, "no proxy 'nobody' is connected here"),
+        ("endpointz?hots=x", 400, "unknown parameter 'hots'; known are host, namespace, pretty"),
+        ("nothing", 404, "Not Found"),
+    ],
+)
+async def test_a_wrong_question_is_answered_with_what_is_wrong(
+    running: Running, path: str, status: int, message: str
+) -> None:
+    """A typing error does not look like an empty mesh."""
+    answer = await get(running, f"/debug/{path}")
+
+    assert answer[0] == status
+    assert message in answer[1]
+
+
+async def test_the_index_leads_to_every_view(running: Running) -> None:
+    """What there is can be found by a person with a browser, and by a script."""
+    _, page = await get(running, "/debug")
+    listed = await look(running, "list")
+
+    assert len(views()) >= 7
+    assert all(f'href="/debug/{name}?pretty"' in page for name in views())
+    assert [each["path"] for each in listed] == [f"/debug/{name}" for name in views()]
+
+
+async def test_pretty_is_for_people(running: Running) -> None:
+    """The same content, indented."""
+    assert "\n  " not in (await get(running, "/debug/endpointz"))[1]
+    assert "\n  " in (await get(running, "/debug/endpointz?pretty"))[1]
+
+
+@pytest.mark.parametrize("host", ["mesh.example.org", "mesh.example.org:15014", "127.0.0.1.nip.io"])
+async def test_pages_of_other_sites_cannot_read_the_debug_views(
+    running: Running, host: str
+) -> None:
+    """A site whose name resolves to this machine (DNS rebinding) gets nothing of the mesh."""
+    status, body = await get(running, "/debug/endpointz", Host=host)
+
+    assert status == 403
+    assert "10.0.0.1" not in body
+    assert (await get(running, "/ready", Host=host))[0] == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:15014", "127.0.0.1", "[::1]:15014"])
+async def test_the_debug_views_answer_to_the_names_of_this_machine(
+    running: Running, host: str
+) -> None:
+    """The guard does not stand in the way of its own users."""
+    assert (await get(running, "/debug/endpointz", Host=host))[0] == 200
+
+
+async def test_the_debug_views_can_be_opened_to_others() -> None:
+    """`listen.debug: any` is the way for those who guard the address otherwise."""
+    async with running_parts(debug_anywhere=True) as running:
+        status, _ = await get(running, "/debug/endpointz", Host="mesh.example.org")
+
+    assert status == 200
+
+
+async def test_nothing_can_be_written(running: Running) -> None:
+    """The server is read-only by method too."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(f"{running.http}/debug/configz") as response,
+    ):
+        assert response.status == 405
+
+
+async def test_an_address_in_use_is_an_error() -> None:
+    """Two daemons on one address are noticed at the start."""
+    async with running_parts() as running:
+        port = Address(running.http.removeprefix("http://")).port
+        with pytest.raises(OSError, match="address already in use"):
+            async with running_parts(listen=f"127.0.0.1:{port}"):
+                pass
