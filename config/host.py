@@ -32,5 +32,9 @@ def host_matches(pattern: str, host: str) -> bool:
         return True
     if not pattern.startswith("*"):
         return False
-    name = host.removeprefix("*")
-    return name.endswith(pattern[1:]) and len(name) >= len(pattern)
+    return host.removeprefix("*").endswith(pattern[1:])
+
+
+def hosts_overlap(one: str, other: str) -> bool:
+    """Whether some name is covered by both."""
+    return host_matches(one, other) or host_matches(other, one)

@@ -1,6 +1,7 @@
 """What a config kind declares of itself, so that no other place needs a list of kinds."""
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from msgspec import Struct
 
@@ -8,6 +9,9 @@ from aggregator.model.config import Config
 from aggregator.model.errors import Problem
 from aggregator.model.service import Labels
 from config.message import Message
+
+NETWORKING_GROUP: Final = "networking.istio.io"
+NETWORKING_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
 
 
 def _no_hosts(_config: Config, _domain: str) -> tuple[str, ...]:

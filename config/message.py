@@ -11,7 +11,12 @@ from msgspec import Meta, Struct
 
 Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-UInt64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # msgspec takes no larger bound
+
+
+class UInt64(int):
+    """0 to 2**64 - 1; a class of its own because protobuf's JSON writes such numbers as text."""
+
+    __slots__ = ()
 
 
 class Message(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 msgspec does the work; only what it refuses is walked through again to say why, and where.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -14,8 +15,10 @@ from msgspec import Struct, inspect
 from aggregator.model.errors import ConfigError, Problem
 from config.documents import Position, field_path
 from config.duration import Duration, parse_duration
+from config.message import UInt64
 
 T = TypeVar("T", bound=Struct)
+_DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
 
 def decode_struct(data: object, of: type[T], path: str, position: Position, subject: str = "") -> T:
@@ -49,6 +52,8 @@ def suggest(name: str, known: tuple[str, ...]) -> str:
 
 def _decode_custom(to: type, value: object) -> object:
     """Types with a text form of their own: durations, and classes that have a `parse`."""
+    if to is UInt64:
+        return _decode_uint64(value)
     parse = parse_duration if to is Duration else getattr(to, "parse", None)
     if parse is None:
         message = f"no decoding for {to.__name__}"
@@ -58,6 +63,14 @@ def _decode_custom(to: type, value: object) -> object:
         message = f"expected {expected}, found {_show(value)}"
         raise ValueError(message)
     return parse(value)
+
+
+def _decode_uint64(value: object) -> UInt64:
+    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**64:
+        message = f"expected a whole number from 0 to 2**64 - 1, found {_show(value)}"
+        raise ValueError(message)
+    return UInt64(number)
 
 
 @cache

@@ -2,8 +2,13 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
+from aggregator.model.config import Config
+from aggregator.model.errors import Problem
+from aggregator.model.service import Labels, labels_of
+from config.check import Report, check_pattern, check_workload_labels
+from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
 from config.message import Int32, Message, UInt32
 from config.selector import PolicyTargetReference, WorkloadSelector
 
@@ -190,3 +195,95 @@ class EnvoyFilter(Message, frozen=True):
     target_refs: tuple[PolicyTargetReference, ...] = ()
     config_patches: tuple[EnvoyConfigObjectPatch, ...] = ()
     priority: Int32 = 0
+
+
+_ON_LISTENERS: Final = frozenset(
+    {ApplyTo.LISTENER, ApplyTo.FILTER_CHAIN, ApplyTo.NETWORK_FILTER, ApplyTo.HTTP_FILTER}
+)
+_ON_ROUTES: Final = frozenset(
+    {ApplyTo.ROUTE_CONFIGURATION, ApplyTo.VIRTUAL_HOST, ApplyTo.HTTP_ROUTE}
+)
+_CONNECTION_MANAGERS: Final = frozenset(
+    {"envoy.filters.network.http_connection_manager", "envoy.http_connection_manager"}
+)
+
+
+def _validate(config: Config) -> list[Problem]:
+    spec: EnvoyFilter = config.spec
+    report = Report(config)
+    report.warn("", "EnvoyFilter is read but not applied yet")
+    if spec.workload_selector is not None:
+        where = "spec.workloadSelector.labels"
+        check_workload_labels(report, where, spec.workload_selector.labels)
+    for index, patch in enumerate(spec.config_patches):
+        if patch.match is None or patch.match.context is not PatchContext.WAYPOINT:
+            _check_patch(report, f"spec.configPatches[{index}]", patch)
+    return report.problems
+
+
+def _check_patch(report: Report, path: str, each: EnvoyConfigObjectPatch) -> None:
+    if each.apply_to is ApplyTo.INVALID:
+        report.error(f"{path}.applyTo", "required")
+    if each.patch is None or each.patch.operation is Operation.INVALID:
+        report.error(f"{path}.patch.operation", "required")
+    elif each.patch.operation is not Operation.REMOVE and each.patch.value is None:
+        report.error(f"{path}.patch.value", f"required for {each.patch.operation}")
+    if each.match is not None:
+        if each.match.proxy is not None and each.match.proxy.proxy_version:
+            where = f"{path}.match.proxy.proxyVersion"
+            check_pattern(report, where, each.match.proxy.proxy_version)
+        _check_match(report, f"{path}.match", each.apply_to, each.match)
+
+
+def _check_match(
+    report: Report, path: str, apply_to: ApplyTo, match: EnvoyConfigObjectMatch
+) -> None:
+    types = {
+        "listener": match.listener,
+        "routeConfiguration": match.route_configuration,
+        "cluster": match.cluster,
+        "waypoint": match.waypoint,
+    }
+    given = [name for name, value in types.items() if value is not None]
+    if len(given) > 1:
+        report.error(path, f"expected only one of {', '.join(types)}")
+    fitting = {ApplyTo.CLUSTER: "cluster"}
+    fitting |= dict.fromkeys(_ON_LISTENERS, "listener")
+    fitting |= dict.fromkeys(_ON_ROUTES, "routeConfiguration")
+    wanted = fitting.get(apply_to)
+    if wanted is not None and given and wanted not in given:
+        report.error(f"{path}.{given[0]}", f"expected {wanted}, which {apply_to} can be matched by")
+    chain = match.listener.filter_chain if match.listener is not None else None
+    if apply_to in _ON_LISTENERS and chain is not None and chain.filter is not None:
+        _check_filter(report, f"{path}.listener.filterChain.filter", apply_to, chain.filter)
+
+
+def _check_filter(report: Report, path: str, apply_to: ApplyTo, match: FilterMatch) -> None:
+    if not match.name:
+        report.error(f"{path}.name", "required")
+    if match.sub_filter is None:
+        return
+    if apply_to is not ApplyTo.HTTP_FILTER:
+        report.error(f"{path}.subFilter", f"cannot be set for {apply_to}")
+    elif match.name not in _CONNECTION_MANAGERS:
+        report.error(f"{path}.name", "expected the HTTP connection manager beside subFilter")
+    elif not match.sub_filter.name:
+        report.error(f"{path}.subFilter.name", "required")
+
+
+def _selectors(config: Config) -> tuple[Labels, ...]:
+    spec: EnvoyFilter = config.spec
+    if spec.workload_selector is None or not spec.workload_selector.labels:
+        return ()
+    return (labels_of(spec.workload_selector.labels),)
+
+
+KIND: Final = KindSpec(
+    kind="EnvoyFilter",
+    plural="envoyfilters",
+    group=NETWORKING_GROUP,
+    versions=NETWORKING_VERSIONS,
+    spec=EnvoyFilter,
+    validate=_validate,
+    selectors=_selectors,
+)

@@ -1,7 +1,13 @@
 """WorkloadGroup: the template from which WorkloadEntries of one kind are made."""
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
+from aggregator.model.config import Config
+from aggregator.model.errors import Problem
+from config.check import Report, check_labels, check_non_negative, check_port
+from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
 from config.kinds.workload_entry import WorkloadEntry
 from config.message import Int32, Message, UInt32
 
@@ -70,3 +76,60 @@ class WorkloadGroup(Message, frozen=True):
     metadata: WorkloadGroupMetadata | None = None
     template: WorkloadEntry | None = None
     probe: ReadinessProbe | None = None
+
+
+_PROBE_HEADER: Final = re.compile(r"[-A-Za-z0-9]+")
+
+
+def _validate(config: Config) -> list[Problem]:
+    spec: WorkloadGroup = config.spec
+    report = Report(config)
+    if spec.template is None:
+        report.error("spec.template", "required")
+    if spec.metadata is not None:
+        check_labels(report, "spec.metadata.labels", spec.metadata.labels)
+    if spec.probe is not None:
+        _check_probe(report, "spec.probe", spec.probe)
+    return report.problems
+
+
+def _check_probe(report: Report, path: str, probe: ReadinessProbe) -> None:
+    for name, number in (
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("periodSeconds", probe.period_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ):
+        check_non_negative(report, f"{path}.{name}", number)
+    methods = (probe.http_get, probe.tcp_socket, probe.exec, probe.grpc)
+    if sum(method is not None for method in methods) != 1:
+        report.error(path, "expected one of httpGet, tcpSocket, exec and grpc")
+    if probe.http_get is not None:
+        _check_http_probe(report, f"{path}.httpGet", probe.http_get)
+    if probe.tcp_socket is not None:
+        check_port(report, f"{path}.tcpSocket.port", probe.tcp_socket.port)
+    if probe.exec is not None and not probe.exec.command:
+        report.error(f"{path}.exec.command", "required")
+    if probe.grpc is not None:
+        check_port(report, f"{path}.grpc.port", probe.grpc.port)
+
+
+def _check_http_probe(report: Report, path: str, probe: HTTPHealthCheckConfig) -> None:
+    check_port(report, f"{path}.port", probe.port)
+    if probe.scheme not in ("", "HTTP", "HTTPS"):
+        report.error(f"{path}.scheme", f"expected HTTP or HTTPS, found {probe.scheme!r}")
+    for index, header in enumerate(probe.http_headers):
+        if not _PROBE_HEADER.fullmatch(header.name):
+            where = f"{path}.httpHeaders[{index}].name"
+            report.error(where, f"expected a header's name, found {header.name!r}")
+
+
+KIND: Final = KindSpec(
+    kind="WorkloadGroup",
+    plural="workloadgroups",
+    group=NETWORKING_GROUP,
+    versions=NETWORKING_VERSIONS,
+    spec=WorkloadGroup,
+    validate=_validate,
+)
