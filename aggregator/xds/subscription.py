@@ -183,11 +183,14 @@ class Subscription:
         return tuple(done)
 
     def _took(self, name: str, resource: Resource | None) -> None:
-        if resource is None or self.fallback.get(name) is not resource:
-            if name in self.rejected and not any(name in group for group in self.quarantine):
-                self.rejected.pop(name)
-            if not any(name in group for group in list(self.quarantine)[1:]):
-                self.fallback.pop(name, None)
+        """A name was acknowledged; if it is not just what stands in for a refused version, it is
+        well again.
+        """
+        if name in self.fallback and self.fallback[name] is not resource:
+            if self.on_trial(name) is None:
+                self.rejected.pop(name, None)
+            if self.on_trial(name) is not False:
+                self.fallback.pop(name)
 
     def _end_trial(self, taken: set[str], now: float) -> None:
         """The group on trial was taken: the next one is tried."""
@@ -598,6 +601,9 @@ class Session:
         left as it is.
         """
         want = subscription.wanted(view, name)
+        if want is None:
+            subscription.rejected.pop(name, None)
+            subscription.fallback.pop(name, None)
         if want is None or subscription.simple:
             return True, want
         trial = subscription.on_trial(name)
