@@ -1,0 +1,1 @@
+"""Real servers for tests: start, wait until ready, stop, show the log."""
