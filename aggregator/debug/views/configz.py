@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -10,7 +10,7 @@ from aggregator.debug.sources import SettingsStatus, Sources
 from aggregator.debug.spec import Query, ViewSpec
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
-from config.kind_table import kinds
+from config.decode import encode_config
 
 
 class _Content(Struct, frozen=True):
@@ -65,24 +65,17 @@ def _texts(problems: Iterable[Problem]) -> list[dict[str, object]]:
     ]
 
 
-def kubernetes_form(config: Config) -> dict[str, object]:
+def kubernetes_form(config: Config) -> dict[str, Any]:
     """The object as `kubectl` would show it; where it was written stands in an annotation."""
-    metadata: dict[str, object] = {"name": config.name, "namespace": config.namespace}
+    form = encode_config(config)
+    metadata: dict[str, Any] = form["metadata"]
     if config.created:
         created = datetime.fromtimestamp(config.created, UTC)
         metadata["creationTimestamp"] = created.strftime("%Y-%m-%dT%H:%M:%SZ")
-    if config.labels:
-        metadata["labels"] = dict(config.labels)
-    origin = {"mesh-aggregator/origin": str(config.origin)} if config.origin.source else {}
-    if config.annotations or origin:
-        metadata["annotations"] = dict(config.annotations) | origin
-    spec = kinds().get(config.kind)
-    return {
-        "apiVersion": spec.api_versions[0] if spec else "",
-        "kind": config.kind,
-        "metadata": metadata,
-        "spec": config.spec,
-    }
+    if config.origin.source:
+        annotations = metadata.setdefault("annotations", {})
+        annotations["mesh-aggregator/origin"] = str(config.origin)
+    return form
 
 
 VIEW: Final = ViewSpec(

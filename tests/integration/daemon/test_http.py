@@ -187,7 +187,7 @@ async def test_adsz_and_syncz_follow_a_client(running: Running) -> None:
                 response_nonce=response.nonce,
             )
         )
-        acked = await eventually(
+        acked: dict[str, Any] = await eventually(
             lambda: clusters_of(running), lambda seen: seen["nonceAcked"] == response.nonce
         )
 
@@ -211,7 +211,9 @@ async def test_syncz_names_what_a_client_refused(running: Running) -> None:
         )
         refusal.error_detail.message = f"Error adding/updating cluster(s) outbound|80||{HOST}: no"
         await call.write(refusal)
-        cds = await eventually(lambda: clusters_of(running), lambda seen: seen["rejected"])
+        cds: dict[str, Any] = await eventually(
+            lambda: clusters_of(running), lambda seen: seen["rejected"]
+        )
 
     assert cds["status"] == "ERROR"
     assert cds["nacks"] == 1
