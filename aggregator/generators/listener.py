@@ -4,6 +4,7 @@ A proxy without redirection binds its ports on the loopback address; one with re
 Istio's outbound capture. Knows routes by their names only.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -21,6 +22,7 @@ from aggregator.generators.name import BLACK_HOLE, PASSTHROUGH, outbound_cluster
 from aggregator.generators.sidecar_ingress import build_ingress_listeners, ingress_binds
 from aggregator.generators.sidecar_scope import (
     EgressListener,
+    OutboundScope,
     imported_service,
     imports_host,
     is_captured,
@@ -73,8 +75,7 @@ def build(view: View, unit: Unit) -> Iterator[Resource]:
         yield _build_virtual_outbound(view)
     scope = outbound_scope(view)
     taken = {bind.name for bind in ingress_binds(view)}
-    explicit = (*scope.explicit, *((scope.http_proxy,) if scope.http_proxy else ()))
-    for listener in explicit:
+    for listener in _by_hand(scope):
         places = _explicit_places(view, listener)
         free = {bind: found for bind, found in places.items() if bind.name not in taken}
         taken |= {bind.name for bind in free}
@@ -96,18 +97,40 @@ def _build_port(view: View, port: int) -> Iterator[Resource]:
     ]
     places = _places(view, listener, port, candidates, http=http)
     # What the user put on a port by hand stands there alone.
-    by_hand = {bind.name for bind in ingress_binds(view)} | {
+    by_hand = {
         bind.name
-        for each in (*scope.explicit, *((scope.http_proxy,) if scope.http_proxy else ()))
+        for each in _by_hand(scope)
         if each.port == port
         for bind in _explicit_places(view, each)
     }
     free = {
         bind: found
         for bind, found in places.items()
-        if bind.name not in by_hand and not _is_reserved(view, listener, bind, found)
+        if bind.name not in by_hand
+        and not _is_inward(view, bind)
+        and not _is_reserved(view, listener, bind, found)
     }
     yield from _build_places(view, listener, free, str(port) if http else "")
+
+
+def _by_hand(scope: OutboundScope) -> tuple[EgressListener, ...]:
+    """The listeners that settings ask for, not services."""
+    return scope.explicit if scope.http_proxy is None else (*scope.explicit, scope.http_proxy)
+
+
+def _is_inward(view: View, bind: Bind) -> bool:
+    """Whether the Sidecar opened that very place towards the workload."""
+    sidecar = view.sidecar()
+    if sidecar is None or all(bind.name != each.name for each in ingress_binds(view)):
+        return False
+    view.report(
+        sidecar.origin,
+        str(sidecar.key),
+        f"an ingress listener stands at {bind.address}:{bind.port}, so services on port "
+        f"{bind.port} cannot be reached from there; give it another bind address",
+        path="spec.ingress",
+    )
+    return True
 
 
 def _connection_port(service: Service, number: int) -> Port | None:
@@ -120,9 +143,9 @@ def _connection_port(service: Service, number: int) -> Port | None:
 
 def _one_per_host(view: View, services: Sequence[Service]) -> Iterator[Service]:
     """Of a host in several namespaces, the one that these proxies see: clusters know no other."""
-    hosts = [service.host for service in services]
+    times = Counter(service.host for service in services)
     for service in services:
-        if hosts.count(service.host) == 1 or view.service(service.host) == service:
+        if times[service.host] == 1 or view.service(service.host) == service:
             yield service
 
 
@@ -158,8 +181,10 @@ def _explicit_places(view: View, listener: EgressListener) -> _Places:
 
 
 def _explicit_services(view: View, listener: EgressListener) -> Iterable[Service]:
-    """Those named one by one, whatever their ports; of those that a pattern covers, those with
-    the listener's port. The oldest first."""
+    """Those named one by one, and those with the listener's port that a pattern covers.
+
+    The oldest come first.
+    """
     found: dict[str, Service] = {}
     for _, host in sorted(listener.imports.exact):
         service = imported_service(view, listener, host)
@@ -189,8 +214,10 @@ def _places(
     *,
     http: bool,
 ) -> _Places:
-    """Where listeners on *port* have to stand: all at one place, unless connections tell where
-    they were dialled to."""
+    """Where listeners on *port* have to stand, and whom each of them leads to.
+
+    All is at one place, unless connections tell where they were dialled to.
+    """
     captured = is_captured(view, listener)
     if listener.bind or not captured:
         place = Bind(listener.bind or loopback(view), port, bound=not captured)
@@ -250,7 +277,9 @@ def _fill(
         proxy = listener.protocol == Protocol.HTTP_PROXY
         http = build_outbound_http(view, bind.name, route, absolute_urls=proxy)
         found.add(Chain(filters=(http,)), HTTP_OWNER)
-    alone = len(candidates) == 1 and _is_own_address(view, listener, bind)
+    # A place that is for one service, by its address or by the user's word, needs no name.
+    meant = _is_own_address(view, listener, bind) or (bind.bound and not listener.catch_all)
+    alone = len(candidates) == 1 and meant
     anywhere = not bind.bound and bind.address == wildcard(view)
     for each in candidates:
         offer = Offer(

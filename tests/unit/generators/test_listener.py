@@ -460,6 +460,23 @@ class TestSidecarEgress:
 
         assert "no such port" in view.problems[0].message
 
+    def test_tls_listener_for_one_service_takes_any_server_name(self) -> None:
+        """The user has said whom the port is for."""
+        secure = service("a.example.org", port(443, "TLS"))
+        sidecar = {
+            "egress": [
+                {
+                    "port": {"number": 8443, "protocol": "TLS"},
+                    "captureMode": "NONE",
+                    "hosts": ["default/a.example.org"],
+                }
+            ]
+        }
+
+        built = listener(once(view_of(secure, sidecar=sidecar)), "127.0.0.1_8443")
+
+        assert cluster_by_sni(built) == {"": "outbound|443||a.example.org"}
+
     def test_captured_listener_is_not_bound(self) -> None:
         """By default a Sidecar's listener takes redirected connections."""
         sidecar = {"egress": [{"port": {"number": 9080, "protocol": "HTTP"}, "hosts": ["shop/*"]}]}

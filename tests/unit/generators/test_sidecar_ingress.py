@@ -105,3 +105,4 @@ def test_outbound_listener_gives_way_at_the_same_place() -> None:
 
     assert set(built(view)) == {"127.0.0.1_9080"}
     assert not generate(GENERATOR, view, Root.PORT, "9080")
+    assert [each.path for each in view.problems] == ["spec.ingress"]
