@@ -56,6 +56,11 @@ class ChainSet:
         self.chains: Final[list[Chain]] = []
         self._owners: Final[dict[tuple[str, str], str]] = {}
 
+    @property
+    def owner_of_rest(self) -> str:
+        """Who has the connections that no name and no range tells apart; "" if nobody has."""
+        return self._owners.get((_ANY, _ANY), "")
+
     def add(self, chain: Chain, owner: str) -> str:
         """Returns another owner that has what the chain asked for, or ""."""
         names = {_ANY} if not chain.sni or "*" in chain.sni else {sni.lower() for sni in chain.sni}

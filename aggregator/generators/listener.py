@@ -282,17 +282,20 @@ def _fill(
     alone = len(candidates) == 1 and meant
     anywhere = not bind.bound and bind.address == wildcard(view)
     for each in candidates:
-        offer = Offer(
-            each.service,
-            bind.port,
-            each.service_port,
-            each.tls,
-            subnets=ranges_of(each.service) if anywhere else (),
-            by_name=not alone,
-        )
         owner = f"Service {each.service.key}"
-        winners = [found.add(chain, owner) for chain in build_chains(view, listener, offer)]
-        winner = next(filter(None, winners), "")
+        # Here nobody's address was dialled, so plain connections are the first one's altogether.
+        winner = found.owner_of_rest if bind.bound and not each.tls else ""
+        if not winner:
+            offer = Offer(
+                each.service,
+                bind.port,
+                each.service_port,
+                each.tls,
+                subnets=ranges_of(each.service) if anywhere else (),
+                by_name=not alone,
+            )
+            winners = [found.add(chain, owner) for chain in build_chains(view, listener, offer)]
+            winner = next(filter(None, winners), "")
         if winner:
             view.report(
                 each.service.origin,
