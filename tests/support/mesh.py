@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +23,7 @@ from config.kind_table import kinds
 from config.mesh import MeshConfig
 
 
+@cache
 def generator_table() -> GeneratorTable:
     """All generators of the tree, by type URL."""
     table: dict[str, tuple[GeneratorSpec, ...]] = {}
@@ -157,3 +159,8 @@ async def running_mesh(
         await server.aclose(0)
         runner.cancel()
         await asyncio.wait([runner])
+
+
+# Finding modules reads the disk, which must not happen in a test's event loop.
+generator_table()
+kinds()

@@ -1,0 +1,228 @@
+"""A change builds the units that it touches, and not one more."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from aggregator.generators.spec import GeneratorSpec, GeneratorTable, Resource, Unit, View
+from aggregator.model.change import Change
+from aggregator.model.proxy import Proxy
+from aggregator.model.service import ServiceKey, labels_of
+from aggregator.push.engine import Engine
+from aggregator.push.state import ViewDiff, ViewState
+from config.kinds.destination_rule import DestinationRule
+from config.kinds.sidecar import Sidecar
+from config.kinds.virtual_service import VirtualService
+from config.mesh import MeshConfig
+from tests.support.builders import endpoint, port, rule, service
+from tests.support.mesh import MemorySource, generator_table, make_engine
+
+SERVICES = 20
+
+
+class Log:
+    """Wraps generators so that each build is written down as ``CDS host/reviews…``."""
+
+    def __init__(self) -> None:
+        self.built: Counter[str] = Counter()
+
+    def table(self) -> GeneratorTable:
+        """The real generators, watched."""
+        return {
+            type_url: tuple(self._watched(spec) for spec in specs)
+            for type_url, specs in generator_table().items()
+        }
+
+    def _watched(self, spec: GeneratorSpec) -> GeneratorSpec:
+        def build(view: View, unit: Unit) -> Iterable[Resource]:
+            self.built[f"{spec.kind.short} {unit.root}/{unit.key}"] += 1
+            return spec.build(view, unit)
+
+        return msgspec.structs.replace(spec, build=build)
+
+
+class Silent:
+    """A stream that is never written to."""
+
+    def __init__(self) -> None:
+        self.diffs: list[ViewDiff] = []
+        self.moved_to: list[ViewState] = []
+
+    def view_changed(self, diff: ViewDiff) -> None:
+        self.diffs.append(diff)
+
+    def view_moved(self, view: ViewState) -> None:
+        self.moved_to.append(view)
+
+
+class Fixture:
+    """An engine with three views: two namespaces, and one of them on delta too."""
+
+    def __init__(self) -> None:
+        self.source = MemorySource()
+        for number in range(SERVICES):
+            self.source.put_service(
+                service(f"s{number}.shop.svc.cluster.local", port(80)),
+                endpoint(f"10.0.0.{number}", labels={"version": "v1"}, locality="eu/eu-1"),
+            )
+        self.log = Log()
+        self.engine: Engine = make_engine(self.source, generators=self.log.table())
+        self.streams: dict[str, Silent] = {}
+
+    async def start(self) -> None:
+        """Connect three proxies and forget what it took to build their views."""
+        for name, namespace, vhds in (
+            ("a", "shop", False),
+            ("b", "bank", False),
+            ("c", "shop", True),
+        ):
+            await self.connect(name, namespace, vhds=vhds)
+        self.log.built.clear()
+
+    async def connect(self, name: str, namespace: str, *, vhds: bool, **labels: str) -> None:
+        """Connect a proxy."""
+        self.streams[name] = Silent()
+        proxy = Proxy(
+            id=name,
+            namespace=namespace,
+            domain=f"{namespace}.svc.cluster.local",
+            addresses=("10.1.0.1",),
+            labels=labels_of(labels),
+        )
+        await self.engine.attach(self.streams[name], proxy, vhds=vhds)
+
+    async def change(self, *changes: Change) -> dict[str, int]:
+        """Push changes; returns what was built, how often."""
+        self.log.built.clear()
+        self.engine.submit(changes)
+        await self.engine.push()
+        return dict(self.log.built)
+
+
+@pytest.fixture
+async def mesh() -> Fixture:
+    """A started fixture."""
+    fixture = Fixture()
+    await fixture.start()
+    return fixture
+
+
+S1 = "s1.shop.svc.cluster.local"
+KEY = ServiceKey("shop", S1)
+
+
+async def test_views_that_would_answer_alike_share_what_is_built(mesh: Fixture) -> None:
+    """A second view costs only what its proxies see differently."""
+    await mesh.connect("d", "bank", vhds=True)
+    assert not mesh.log.built, "namespace and variant were both seen before, apart"
+    await mesh.connect("e", "farm", vhds=True)
+    # Short names differ by the proxy's namespace, and nothing else does.
+    assert {each.split()[0] for each in mesh.log.built} == {"VHDS"}
+    assert set(mesh.log.built.values()) == {1}
+
+
+async def test_endpoint_change_builds_one_assignment_unit(mesh: Fixture) -> None:
+    """The commonest change of all touches EDS of one host, for all views together."""
+    built = await mesh.change(mesh.source.put_endpoints(KEY, endpoint("10.0.0.99")))
+    assert built == {f"EDS host/{S1}": 1}
+
+
+async def test_equal_endpoints_build_nothing(mesh: Fixture) -> None:
+    """No change in content, no work."""
+    same = mesh.source.endpoints(KEY)
+    assert await mesh.change(mesh.source.put_endpoints(KEY, *same)) == {}
+
+
+async def test_new_service_builds_its_own_units_and_its_port(mesh: Fixture) -> None:
+    """A service more does not rebuild the others."""
+    host = "new.shop.svc.cluster.local"
+    built = await mesh.change(mesh.source.put_service(service(host, port(80)), endpoint()))
+    assert built == {
+        f"CDS host/{host}": 1,
+        f"EDS host/{host}": 1,
+        f"VHDS route_host/{host}": 2,  # short names differ by the proxy's namespace
+        "LDS port/80": 1,
+        "RDS port/80": 2,  # with the virtual hosts apart, and with them inline
+    }
+
+
+async def test_removed_service_builds_only_its_port(mesh: Fixture) -> None:
+    """A service less is taken out; nothing of the others is built."""
+    built = await mesh.change(mesh.source.remove_service(KEY))
+    assert built == {"LDS port/80": 1, "RDS port/80": 2}
+
+
+async def test_service_on_a_new_port_builds_that_port(mesh: Fixture) -> None:
+    """The other ports' listeners and routes are not touched."""
+    host = "new.shop.svc.cluster.local"
+    built = await mesh.change(mesh.source.put_service(service(host, port(8080)), endpoint()))
+    assert built.keys() == {
+        f"CDS host/{host}",
+        f"EDS host/{host}",
+        f"VHDS route_host/{host}",
+        "LDS port/8080",
+        "RDS port/8080",
+    }
+
+
+async def test_virtual_service_builds_one_virtual_host(mesh: Fixture) -> None:
+    """Weights that move are one virtual host, whatever the size of the mesh."""
+    first = rule(VirtualService, {"hosts": [S1], "http": [{"route": [_to(S1)]}]})
+    again = rule(VirtualService, {"hosts": [S1], "http": [{"timeout": "3s", "route": [_to(S1)]}]})
+    for config in (first, again):
+        built = await mesh.change(mesh.source.put_config(config))
+        assert built == {f"VHDS route_host/{S1}": 2}
+    built = await mesh.change(mesh.source.remove_config(first.key))
+    assert built == {f"VHDS route_host/{S1}": 2}
+
+
+async def test_destination_rule_builds_its_host_only(mesh: Fixture) -> None:
+    """Subsets and policies concern the clusters, endpoints and routes of one host."""
+    config = rule(
+        DestinationRule,
+        {"host": S1, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]},
+    )
+    built = await mesh.change(mesh.source.put_config(config))
+    # Routes read its hash policy; short names make two virtual hosts of one.
+    assert built == {f"CDS host/{S1}": 1, f"EDS host/{S1}": 1, f"VHDS route_host/{S1}": 2}
+
+
+async def test_rule_for_an_unknown_host_builds_no_more_than_itself(mesh: Fixture) -> None:
+    """Look-ups that found nothing are recorded as precisely as those that did."""
+    config = rule(DestinationRule, {"host": "nobody.example.com"})
+    assert await mesh.change(mesh.source.put_config(config)) == {}
+
+
+async def test_sidecar_builds_only_for_the_views_that_it_selects(mesh: Fixture) -> None:
+    """Narrowing one namespace leaves the proxies of the others alone."""
+    config = rule(Sidecar, {"egress": [{"hosts": ["shop/*"]}]}, name="default", namespace="bank")
+    await mesh.change(mesh.source.put_config(config))
+    assert mesh.streams["b"].moved_to
+    assert not mesh.streams["a"].moved_to
+    assert not mesh.streams["a"].diffs
+    assert not mesh.streams["c"].diffs
+
+
+async def test_mesh_setting_builds_what_reads_it(mesh: Fixture) -> None:
+    """A field of the mesh settings touches those units that read this field."""
+    mesh.log.built.clear()
+    mesh.engine.set_mesh(MeshConfig(access_log_file="/dev/stdout"))
+    await mesh.engine.push()
+    assert {each.split()[0] for each in mesh.log.built} == {"LDS"}
+
+
+async def test_unrelated_selector_moves_nobody(mesh: Fixture) -> None:
+    """A new selector that matches no connected proxy changes no view."""
+    config = rule(
+        Sidecar,
+        {"workloadSelector": {"labels": {"app": "nobody"}}, "egress": [{"hosts": ["./*"]}]},
+        namespace="shop",
+    )
+    assert await mesh.change(mesh.source.put_config(config)) == {}
+    assert not any(stream.moved_to for stream in mesh.streams.values())
+
+
+def _to(host: str) -> dict[str, object]:
+    return {"destination": {"host": host}}
