@@ -25,6 +25,7 @@ _PASSTHROUGH_IDLE_SECONDS: Final = 300
 _UNIX: Final = "unix://"
 _LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104  # what a rule may say, not what is bound
+_OWN_ADDRESS: Final = ("0.0.0.0:", "[::]:")
 
 
 def build_fixed_clusters(view: View) -> Iterator[Resource]:
@@ -92,7 +93,7 @@ def _build_workload(
                 sidecar.origin, str(sidecar.key), str(error), path=f"{path}.defaultEndpoint"
             )
             return None
-        if listener.default_endpoint.startswith(_ANY):
+        if listener.default_endpoint.startswith(_OWN_ADDRESS):
             message = f"the workload is reached at {address}, and not at the proxy's own address"
             view.report(sidecar.origin, str(sidecar.key), message, path=f"{path}.defaultEndpoint")
         cluster.type = Cluster.STATIC

@@ -67,10 +67,9 @@ def _apply_consistent_hash(
             cluster.maglev_lb_config.table_size.value = settings.maglev.table_size
         return
     cluster.lb_policy = cluster_pb2.Cluster.RING_HASH
+    size: int = settings.minimum_ring_size or DEFAULT_RING_SIZE
     if settings.ring_hash is not None:
         size = settings.ring_hash.minimum_ring_size
-    else:
-        size = settings.minimum_ring_size or DEFAULT_RING_SIZE
     if size:
         cluster.ring_hash_lb_config.minimum_ring_size.value = min(size, _LARGEST_RING)
 
