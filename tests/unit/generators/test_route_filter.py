@@ -87,7 +87,7 @@ def test_cors_lists_what_is_allowed() -> None:
         exposeHeaders: [x-c]
         maxAge: 24h
         allowCredentials: true
-        """.replace("\n        ", "\n          ")
+        """
     )
 
     origins = built.allow_origin_string_match
