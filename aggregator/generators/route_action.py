@@ -49,16 +49,12 @@ class Mirror(Struct, frozen=True):
 
 
 def build_action(timeout: float | None) -> route_pb2.RouteAction:
-    """Sends requests on; none, the default, is no limit.
+    """Sends requests on; none, the default, is no limit, where Envoy's own would be 15 seconds.
 
-    The deadline that a gRPC client sends counts as far as it is shorter. Istio says so by a
-    deprecated field, of which Envoy logs a warning for every route.
+    Deadlines of gRPC are left to the clients, who keep them: Envoy would need a deprecated field
+    for them, of which it logs a warning for every route, or one that switches this timeout off.
     """
-    limit = build_duration(timeout or 0.0)
-    return route_pb2.RouteAction(
-        timeout=limit,
-        max_stream_duration=route_pb2.RouteAction.MaxStreamDuration(grpc_timeout_header_max=limit),
-    )
+    return route_pb2.RouteAction(timeout=build_duration(timeout or 0.0))
 
 
 def set_single(
