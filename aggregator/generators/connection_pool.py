@@ -41,13 +41,16 @@ def apply_connection_pool(
     http = (pool or _NO_POOL).http or _NO_HTTP
     timeout = view.mesh.connect_timeout if tcp.connect_timeout is None else tcp.connect_timeout
     cluster.connect_timeout.CopyFrom(build_duration(timeout))
-    limits = cluster.circuit_breakers.thresholds.add(track_remaining=True)
-    limits.max_connections.value = _limit(tcp.max_connections)
-    limits.max_pending_requests.value = _limit(http.http1_max_pending_requests)
-    limits.max_requests.value = _limit(http.http2_max_requests)
-    limits.max_retries.value = _limit(http.max_retries)
+    cluster.circuit_breakers.CopyFrom(
+        _build_breakers(
+            tcp.max_connections,
+            http.http1_max_pending_requests,
+            http.http2_max_requests,
+            http.max_retries,
+        )
+    )
     if budget is not None:
-        limits.retry_budget.CopyFrom(_build_budget(budget))
+        cluster.circuit_breakers.thresholds[0].retry_budget.CopyFrom(_build_budget(budget))
     for keepalive in (view.mesh.tcp_keepalive, tcp.tcp_keepalive):
         if keepalive is not None:
             _apply_keepalive(cluster, keepalive)
@@ -110,6 +113,20 @@ def attach_http_options(cluster: cluster_pb2.Cluster, options: HttpOptions) -> N
 @lru_cache(1024)
 def _pack(raw: bytes) -> Any:
     return Any(type_url=f"type.googleapis.com/{HTTP_OPTIONS_NAME}", value=raw)
+
+
+@lru_cache(256)
+def _build_breakers(
+    connections: int, pending: int, requests: int, retries: int
+) -> circuit_breaker_pb2.CircuitBreakers:
+    """Shared between callers, who copy it: nearly all clusters have the same."""
+    built = circuit_breaker_pb2.CircuitBreakers()
+    limits = built.thresholds.add(track_remaining=True)
+    limits.max_connections.value = _limit(connections)
+    limits.max_pending_requests.value = _limit(pending)
+    limits.max_requests.value = _limit(requests)
+    limits.max_retries.value = _limit(retries)
+    return built
 
 
 def _limit(wanted: int) -> int:

@@ -4,9 +4,9 @@ Each endpoint is serialised once, and then joined as bytes: a large assignment c
 than copying.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final
 
 from envoy.config.core.v3 import address_pb2, base_pb2, health_check_pb2
@@ -14,19 +14,22 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2
 
 from aggregator.generators.locality import Group, has_labels
 from aggregator.generators.spec import View, frame, varint
-from aggregator.model.service import Endpoint, Health, Locality, Port, Service, labels_of
+from aggregator.model.service import Endpoint, Health, Labels, Locality, Port, Service, labels_of
 from config.kinds.destination_rule import Subset
 
 _MOST: Final = 0xFFFF_FFFF
 _CACHED_ENDPOINTS: Final = 1 << 18
+_CACHED_METADATA: Final = 1 << 14
 _CACHED_LOCALITIES: Final = 1 << 12
 
-# Fields of ClusterLoadAssignment and of its LocalityLbEndpoints.
+# Fields of ClusterLoadAssignment, of its LocalityLbEndpoints and of their LbEndpoints.
 _CLUSTER_NAME: Final = 1
 _ENDPOINTS: Final = 2
 _LOCALITY: Final = 1
 _LB_ENDPOINTS: Final = 2
 _WEIGHT: Final = 3
+_ENDPOINT_METADATA: Final = 3
+_ENDPOINT_WEIGHT: Final = 4
 _PRIORITY_TAG: Final = varint(5 << 3)
 
 _CANONICAL_NAMES: Final = (
@@ -97,20 +100,29 @@ def build_load_assignment(name: str, groups: Sequence[Group], port: Port) -> byt
 
 def build_address(address: str, port: int) -> address_pb2.Address:
     """A socket address, or a pipe if *address* is a path."""
-    if address.startswith("/"):
-        return address_pb2.Address(pipe=address_pb2.Pipe(path=address))
-    return address_pb2.Address(
-        socket_address=address_pb2.SocketAddress(address=address, port_value=port)
-    )
+    built = address_pb2.Address()
+    _fill_address(built, address, port)
+    return built
 
 
 @lru_cache(_CACHED_ENDPOINTS)
 def is_address(address: str) -> bool:
     """Whether it is an IP address or a path, and not a host name."""
+    if address.startswith("/"):
+        return True
     try:
-        return address.startswith("/") or bool(ip_address(address))
-    except ValueError:
+        inet_pton(AF_INET6 if ":" in address else AF_INET, address)
+    except (OSError, ValueError):
         return False
+    return True
+
+
+def _fill_address(built: address_pb2.Address, address: str, port: int) -> None:
+    if address.startswith("/"):
+        built.pipe.path = address
+    else:
+        built.socket_address.address = address
+        built.socket_address.port_value = port
 
 
 def _is_ipv6(address: str) -> bool:
@@ -146,23 +158,31 @@ def _build_locality(where: Locality) -> bytes:
 @lru_cache(_CACHED_ENDPOINTS)
 def _frame_lb_endpoint(endpoint: Endpoint, port: int, weight: int) -> bytes:
     built = endpoint_components_pb2.LbEndpoint(health_status=health_check_pb2.HEALTHY)
-    built.endpoint.address.CopyFrom(build_address(endpoint.address, port))
-    built.load_balancing_weight.value = weight
-    workload = _workload(endpoint)
+    _fill_address(built.endpoint.address, endpoint.address, port)
+    body = built.SerializeToString(deterministic=True)
+    weighed = frame(_ENDPOINT_WEIGHT, b"\x08" + varint(weight))
+    metadata = _frame_metadata(endpoint.labels, endpoint.cluster_id)
+    return frame(_LB_ENDPOINTS, body + metadata + weighed)
+
+
+@lru_cache(_CACHED_METADATA)
+def _frame_metadata(labels: Labels, cluster_id: str) -> bytes:
+    """Nothing where nothing is known that anyone would read."""
+    metadata = base_pb2.Metadata()
+    known = dict(labels)
+    workload = _workload(known, cluster_id)
     if workload:
-        built.metadata.filter_metadata["istio"].update({"workload": workload})
-    mode = dict(endpoint.labels).get(_TLS_MODE)
-    if mode:
-        matched = built.metadata.filter_metadata["envoy.transport_socket_match"]
-        matched.update({"tlsMode": mode})
-    return frame(_LB_ENDPOINTS, built.SerializeToString(deterministic=True))
+        metadata.filter_metadata["istio"].update({"workload": workload})
+    if mode := known.get(_TLS_MODE):
+        metadata.filter_metadata["envoy.transport_socket_match"].update({"tlsMode": mode})
+    raw = metadata.SerializeToString(deterministic=True)
+    return frame(_ENDPOINT_METADATA, raw) if raw else b""
 
 
-def _workload(endpoint: Endpoint) -> str:
+def _workload(labels: Mapping[str, str], cluster_id: str) -> str:
     """``name;namespace;canonical name;revision;cluster``, for telemetry, as far as it is known."""
-    labels = dict(endpoint.labels)
     name = next((labels[each] for each in _CANONICAL_NAMES if each in labels), "")
     if not name:
         return ""
     revision = next((labels[each] for each in _CANONICAL_REVISIONS if each in labels), "latest")
-    return f";;{name};{revision};{endpoint.cluster_id}"
+    return f";;{name};{revision};{cluster_id}"

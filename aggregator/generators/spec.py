@@ -66,8 +66,13 @@ class Resource(Struct, frozen=True, eq=False, weakref=True):
         return self.any_field[self.body_start :]
 
 
+_ONE_BYTE = tuple(bytes([value]) for value in range(0x80))
+
+
 def varint(value: int) -> bytes:
     """Protobuf's base-128 integer."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

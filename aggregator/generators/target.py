@@ -40,17 +40,12 @@ class ClusterType(Enum):
 class Target(Struct, frozen=True):
     """What one cluster stands for: a port of a service, all of it or a subset, under one policy."""
 
+    name: str
     service: Service
     port: Port
     subset: Subset | None
     policy: TrafficPolicy
     config: Config | None
-
-    @property
-    def name(self) -> str:
-        """The cluster's name."""
-        subset = self.subset.name if self.subset else ""
-        return outbound_cluster(self.service.host, self.port.number, subset)
 
 
 def targets(service: Service, rule: ServiceRule) -> Iterator[Target]:
@@ -59,7 +54,8 @@ def targets(service: Service, rule: ServiceRule) -> Iterator[Target]:
         for subset in (None, *rule.subsets):
             name = subset.name if subset else ""
             policy = rule.policy(port.number, name) or _NO_POLICY
-            yield Target(service, port, subset, policy, rule.source(name))
+            cluster = outbound_cluster(service.host, port.number, name)
+            yield Target(cluster, service, port, subset, policy, rule.source(name))
 
 
 def is_grpc(view: View) -> bool:
