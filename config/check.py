@@ -10,11 +10,12 @@ from functools import lru_cache
 from typing import Final
 
 import re2
+from msgspec import structs
 
 from aggregator.model.config import Config
-from aggregator.model.errors import Problem, Severity
+from aggregator.model.errors import ConfigError, Origin, Problem, Severity
 from aggregator.model.service import Protocol
-from config.documents import field_path
+from config.documents import Position, field_path
 
 _LABEL: Final = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
 _DNS_LABEL: Final = re.compile(_LABEL)
@@ -33,10 +34,15 @@ _LONGEST_PATTERN: Final = 1024
 class Report:
     """Collects what is wrong with one object; paths are those of its fields: ``spec.hosts[0]``."""
 
-    def __init__(self, config: Config) -> None:
-        self._origin = config.origin
-        self._subject = str(config.key)
+    def __init__(self, origin: Origin, subject: str = "") -> None:
+        self._origin = origin
+        self._subject = subject
         self.problems: list[Problem] = []
+
+    @classmethod
+    def of(cls, config: Config) -> "Report":
+        """A report on one rule."""
+        return cls(config.origin, str(config.key))
 
     def error(self, path: str, message: str) -> None:
         """The object cannot be used."""
@@ -45,6 +51,14 @@ class Report:
     def warn(self, path: str, message: str) -> None:
         """The object can be used, but something in it is not what its author thinks."""
         self._add(path, message, Severity.WARNING)
+
+    def raise_errors(self, position: Position) -> None:
+        """Raise ConfigError with every error, at the line where *position* finds its field."""
+        errors = [each for each in self.problems if each.severity is Severity.ERROR]
+        if errors:
+            raise ConfigError(
+                tuple(structs.replace(each, origin=position(each.path)) for each in errors)
+            )
 
     def _add(self, path: str, message: str, severity: Severity) -> None:
         self.problems.append(Problem(self._origin, path, message, severity, self._subject))

@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, Final
 
+from msgspec import structs
+
+from aggregator.model.errors import Origin, Problem, Severity
+from config.check import Report, check_duration, check_export_to, check_port, is_dns_label
+from config.documents import Position, field_path
 from config.duration import Duration
-from config.http_route import HTTPRetry
+from config.http_route import HTTPRetry, check_retry
 from config.message import Message, UInt32
-from config.traffic_policy import LocalityLoadBalancerSetting, TcpKeepalive
+from config.traffic_policy import (
+    LocalityLoadBalancerSetting,
+    TcpKeepalive,
+    check_locality_setting,
+)
 
 
 class AccessLogEncoding(StrEnum):
@@ -94,3 +104,143 @@ class MeshNetworks(Message, frozen=True):
     """All networks by name."""
 
     networks: Mapping[str, Network] = {}
+
+
+_UNUSED: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset(
+        [
+            "ca",
+            "caCertificates",
+            "certificates",
+            "configSources",
+            "defaultProviders",
+            "defaultTrafficPolicy",
+            "disableEnvoyListenerLog",
+            "discoverySelectors",
+            "enableAutoMtls",
+            "enableEnvoyAccessLogService",
+            "enablePrometheusMerge",
+            "enableTracing",
+            "extensionProviders",
+            "hboneIdleTimeout",
+            "inboundClusterStatName",
+            "inboundTrafficPolicy",
+            "ingressClass",
+            "ingressControllerMode",
+            "ingressSelector",
+            "ingressService",
+            "meshMTLS",
+            "outboundClusterStatName",
+            "pathNormalization",
+            "protocolDetectionTimeout",
+            "serviceEntryVisibility",
+            "serviceScopeConfigs",
+            "serviceSettings",
+            "tlsDefaults",
+            "trustDomain",
+            "trustDomainAliases",
+            "verifyCertificateAtClient",
+            "zoneAwareLbSetting",
+        ]
+    ),
+    "outboundTrafficPolicy": frozenset({"tls"}),
+    "defaultConfig": frozenset(
+        [
+            "availabilityZone",
+            "binaryPath",
+            "caCertificatesPem",
+            "concurrency",
+            "configPath",
+            "connectionSettings",
+            "controlPlaneAuthPolicy",
+            "customConfigFile",
+            "discoveryAddress",
+            "discoveryRefreshDelay",
+            "envoyAccessLogService",
+            "envoyMetricsService",
+            "envoyMetricsServiceAddress",
+            "extraStatTags",
+            "fileFlushInterval",
+            "fileFlushMinSizeKb",
+            "gatewayTopology",
+            "holdApplicationUntilProxyStarts",
+            "image",
+            "interceptionMode",
+            "meshId",
+            "privateKeyProvider",
+            "proxyAdminPort",
+            "proxyBootstrapTemplatePath",
+            "proxyHeaders",
+            "proxyMetadata",
+            "proxyStatsMatcher",
+            "readinessProbe",
+            "runtimeValues",
+            "sds",
+            "serviceCluster",
+            "statNameLength",
+            "statsCompression",
+            "statsdUdpAddress",
+            "statusPort",
+            "terminationDrainDuration",
+            "tracing",
+            "tracingServiceName",
+            "zipkinAddress",
+        ]
+    ),
+}
+"""Istio's fields that nothing here reads, by the message that they are in; they are taken, with
+a warning, so that a mesh's settings can be brought along.
+"""
+
+
+def without_unused(data: Any, path: str, position: Position) -> tuple[Any, tuple[Problem, ...]]:
+    """Take out, with a warning each, the fields that Istio knows and nothing here reads."""
+    if not isinstance(data, dict):
+        return data, ()
+    kept = dict(data)
+    warnings: list[Problem] = []
+    for message, names in _UNUSED.items():
+        inner = kept.get(message) if message else kept
+        if not isinstance(inner, dict):
+            continue
+        prefix = field_path(path, message) if message else path
+        for name in sorted(names & inner.keys()):
+            where = field_path(prefix, name)
+            text = "accepted, but nothing uses it yet"
+            warnings.append(Problem(position(where), where, text, Severity.WARNING))
+        rest = {name: value for name, value in inner.items() if name not in names}
+        kept = kept | {message: rest} if message else rest
+    return kept, tuple(warnings)
+
+
+def validate_mesh(mesh: MeshConfig, path: str, position: Position) -> list[Problem]:
+    """Everything that is wrong with the values, errors and warnings."""
+    report = Report(Origin())
+    if not is_dns_label(mesh.root_namespace):
+        where = field_path(path, "rootNamespace")
+        report.error(where, f"expected a namespace, found {mesh.root_namespace!r}")
+    for name, seconds in (
+        ("connectTimeout", mesh.connect_timeout),
+        ("dnsRefreshRate", mesh.dns_refresh_rate),
+        ("defaultConfig.drainDuration", mesh.default_config.drain_duration),
+    ):
+        check_duration(report, f"{path}.{name}" if path else name, seconds)
+    check_port(report, field_path(path, "proxyListenPort"), mesh.proxy_listen_port)
+    check_port(report, field_path(path, "proxyInboundListenPort"), mesh.proxy_inbound_listen_port)
+    if mesh.proxy_http_port:
+        check_port(report, field_path(path, "proxyHttpPort"), mesh.proxy_http_port)
+    for name, values in (
+        ("defaultServiceExportTo", mesh.default_service_export_to),
+        ("defaultVirtualServiceExportTo", mesh.default_virtual_service_export_to),
+        ("defaultDestinationRuleExportTo", mesh.default_destination_rule_export_to),
+    ):
+        others = tuple(value for value in values if value != ".")
+        check_export_to(report, field_path(path, name), others, "", none=True)
+    check_retry(report, field_path(path, "defaultHttpRetryPolicy"), mesh.default_http_retry_policy)
+    where = field_path(path, "localityLbSetting")
+    check_locality_setting(report, where, mesh.locality_lb_setting, ejects=True)
+    if mesh.tcp_keepalive is not None:
+        where = field_path(path, "tcpKeepalive")
+        check_duration(report, f"{where}.time", mesh.tcp_keepalive.time)
+        check_duration(report, f"{where}.interval", mesh.tcp_keepalive.interval)
+    return [structs.replace(each, origin=position(each.path)) for each in report.problems]

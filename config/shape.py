@@ -109,7 +109,8 @@ def _mismatches(to: inspect.Type, data: Any, path: str) -> Iterator[tuple[str, s
         case inspect.UnionType():
             if data is not None:
                 inner = [each for each in to.types if not isinstance(each, inspect.NoneType)]
-                yield from _mismatches(inner[0], data, path)
+                found = [list(_mismatches(each, data, path)) for each in inner]
+                yield from () if [] in found else found[0]
         case _:
             if message := _scalar_mismatch(to, data):
                 yield path, message

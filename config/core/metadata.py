@@ -25,3 +25,8 @@ class ObjectMeta(Struct, frozen=True, rename="camel"):
             return datetime.fromisoformat(self.creation_timestamp).timestamp()
         except ValueError:
             return 0.0
+
+
+def service_host(name: str, namespace: str, domain: str) -> str:
+    """The name by which Kubernetes knows a Service."""
+    return f"{name}.{namespace}.svc.{domain}"

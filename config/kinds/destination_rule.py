@@ -42,7 +42,7 @@ class DestinationRule(Message, frozen=True):
 
 def _validate(config: Config) -> list[Problem]:
     spec: DestinationRule = config.spec
-    report = Report(config)
+    report = Report.of(config)
     check_host(report, "spec.host", spec.host, wildcard=True)
     check_traffic_policy(report, "spec.trafficPolicy", spec.traffic_policy)
     for index, name in duplicates(subset.name for subset in spec.subsets):

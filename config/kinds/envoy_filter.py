@@ -210,7 +210,7 @@ _CONNECTION_MANAGERS: Final = frozenset(
 
 def _validate(config: Config) -> list[Problem]:
     spec: EnvoyFilter = config.spec
-    report = Report(config)
+    report = Report.of(config)
     report.warn("", "EnvoyFilter is read but not applied yet")
     if spec.workload_selector is not None:
         where = "spec.workloadSelector.labels"

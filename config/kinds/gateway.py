@@ -51,7 +51,7 @@ class Gateway(Message, frozen=True):
 
 def _validate(config: Config) -> list[Problem]:
     spec: Gateway = config.spec
-    report = Report(config)
+    report = Report.of(config)
     if not is_dns_label(config.name):
         report.error("metadata.name", f"expected a name without dots, found {config.name!r}")
     if not spec.servers:

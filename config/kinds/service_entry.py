@@ -63,7 +63,7 @@ _FORWARDED: Final = frozenset({Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Pro
 
 def _validate(config: Config) -> list[Problem]:
     spec: ServiceEntry = config.spec
-    report = Report(config)
+    report = Report.of(config)
     if spec.workload_selector is not None:
         where = "spec.workloadSelector.labels"
         check_workload_labels(report, where, spec.workload_selector.labels, whom="workloads")

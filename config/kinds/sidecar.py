@@ -96,7 +96,7 @@ _LOCAL: Final = frozenset({"", "127.0.0.1", "0.0.0.0", "::1", "::"})  # noqa: S1
 
 def _validate(config: Config) -> list[Problem]:
     spec: Sidecar = config.spec
-    report = Report(config)
+    report = Report.of(config)
     if spec.workload_selector is not None:
         where = "spec.workloadSelector.labels"
         check_workload_labels(report, where, spec.workload_selector.labels)

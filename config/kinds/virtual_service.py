@@ -82,7 +82,7 @@ _OWN_SNI: Final = "outbound_"  # Names that sidecars put into SNI for gateways b
 
 def _validate(config: Config) -> list[Problem]:
     spec: VirtualService = config.spec
-    report = Report(config)
+    report = Report.of(config)
     if not spec.hosts:
         for field, present in (("gateways", spec.gateways), ("tls", spec.tls), ("tcp", spec.tcp)):
             if present:

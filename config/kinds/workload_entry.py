@@ -77,7 +77,7 @@ def _check_address(report: Report, path: str, entry: WorkloadEntry, *, ip_only: 
 
 
 def _validate(config: Config) -> list[Problem]:
-    report = Report(config)
+    report = Report.of(config)
     check_workload_entry(report, "spec", config.spec)
     return report.problems
 

@@ -83,7 +83,7 @@ _PROBE_HEADER: Final = re.compile(r"[-A-Za-z0-9]+")
 
 def _validate(config: Config) -> list[Problem]:
     spec: WorkloadGroup = config.spec
-    report = Report(config)
+    report = Report.of(config)
     if spec.template is None:
         report.error("spec.template", "required")
     if spec.metadata is not None:
