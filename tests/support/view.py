@@ -203,7 +203,7 @@ class FakeView:
 
     def services_at(self, address: str) -> tuple[ServiceKey, ...]:
         self.reads.add(("services_at", address))
-        found = [each for each in self._visible() if address in each.addresses]
+        found = [each for each in self._services if address in each.addresses]
         return tuple(each.key for each in sorted(found, key=_age_order))
 
     def configs(self, kind: str, host: str) -> tuple[Config, ...]:

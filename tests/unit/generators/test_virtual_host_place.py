@@ -300,7 +300,7 @@ SIDECARS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(services=SERVICES, rules=RULES, scope=SIDECARS, namespace=st.sampled_from(["shop", "bank"]))
 def test_no_domain_stands_twice_in_a_route(
     services: list[Service], rules: list[list[str]], scope: str, namespace: str
