@@ -50,7 +50,10 @@ class ListenError(MeshError):
 
 
 class Daemon:
-    """One control plane, from start to stop. `load` reads the settings again for a reload."""
+    """One control plane, from start to stop. `load` reads the settings again for a reload.
+
+    Making one imports and reads files, so it happens before the event loop runs.
+    """
 
     def __init__(
         self, settings: Settings, load: Callable[[], Settings], notifier: Notifier
@@ -63,6 +66,8 @@ class Daemon:
         self._metrics: Final = CollectorRegistry()
         self._ready: Final = asyncio.Event()
         self._sources: Final = _compose(settings, self._metrics, self._ready)
+        anywhere = settings.listen.debug is DebugAccess.ANY
+        self._app: Final = build_app(self._sources, self._metrics, debug_anywhere=anywhere)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ListenError if an address is taken."""
@@ -96,9 +101,7 @@ class Daemon:
     async def _listen(self, stack: AsyncExitStack) -> None:
         """Take the addresses before anything else, so that a second daemon stops at once."""
         listen = self._settings.listen
-        anywhere = listen.debug is DebugAccess.ANY
-        app = build_app(self._sources, self._metrics, debug_anywhere=anywhere)
-        http = HttpServer(app, listen.http)
+        http = HttpServer(self._app, listen.http)
         stack.push_async_callback(http.aclose)
         bound = await _bind(listen.http, http.start())
         logger.info("http.listening", address=bound)

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import msgspec
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 
 class Level(StrEnum):
@@ -66,6 +66,15 @@ def configure(level: Level, form: Format, stream: TextIO | None = None) -> None:
     root.setLevel(level.value.upper())
     # It tells every change of every watched file at this level.
     logging.getLogger("watchfiles").setLevel(max(logging.WARNING, root.level))
+
+
+def silence() -> None:
+    """Write no events: for commands whose output is their result."""
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:
+    raise structlog.DropEvent
 
 
 def _console(stream: TextIO) -> list[Processor]:

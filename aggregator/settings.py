@@ -238,10 +238,14 @@ def embedded_settings(folder: Path, load: LoadAdapter = load_adapter) -> Setting
     if not folder.is_dir():
         problem = "is no folder" if folder.exists() else "does not exist"
         raise ConfigError(Problem(Origin(str(folder)), "", problem))
-    origin = Origin("--config-dir")
-    data: dict[str, Any] = {"name": "files", "type": "files", "path": str(folder.absolute())}
-    registry = _registry(data, "", lambda _path: origin, folder.absolute(), "cluster.local", load)
-    return Settings(registries=(registry,))
+    return Settings(registries=(files_registry("files", folder, load),))
+
+
+def files_registry(name: str, path: Path, load: LoadAdapter = load_adapter) -> RegistrySettings:
+    """A registry that reads a folder or file and has the defaults for the rest."""
+    origin = Origin(str(path))
+    data: dict[str, Any] = {"name": name, "type": "files", "path": str(path.absolute())}
+    return _registry(data, "", lambda _path: origin, path.absolute(), "cluster.local", load)
 
 
 def override(settings: Settings, *, grpc: str | None, http: str | None) -> Settings:

@@ -1,12 +1,14 @@
-"""How commands show tables: framed on a terminal, tab-separated lines when piped."""
+"""How commands show things: framed tables on a terminal, plain lines when piped."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from aggregator.model.errors import Problem, Severity
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -19,3 +21,11 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+def show_problems(problems: Iterable[Problem]) -> None:
+    """Write one line for each to standard error, in the form that editors jump to."""
+    for problem in problems:
+        colour = "red" if problem.severity is Severity.ERROR else "yellow"
+        label = click.style(problem.severity.value, fg=colour)
+        click.echo(f"{label}: {problem}", err=True)

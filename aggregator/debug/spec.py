@@ -1,6 +1,7 @@
 """What a debug view declares of itself; the HTTP server finds views in `aggregator.debug.views`."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -33,6 +34,7 @@ class ViewSpec(Struct, frozen=True):
     parameters: Mapping[str, str] = {}
 
 
+@cache
 def views() -> Mapping[str, ViewSpec]:
     """The declared views by name."""
     found = find("aggregator.debug.views", "VIEW", ViewSpec)

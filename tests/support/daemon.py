@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from aggregator.debug.http import HttpServer, build_app
 from aggregator.debug.metrics import StateCollector
+from aggregator.debug.release import components
 from aggregator.debug.sources import SettingsStatus, Sources
+from aggregator.debug.spec import views
 from aggregator.model.errors import Origin
 from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext, RegistrySink
 from aggregator.push.engine import Engine, PushSettings
@@ -101,3 +103,8 @@ async def running_parts(
         yield Running(name, sources, sink, f"http://127.0.0.1:{bound.port}", f"127.0.0.1:{port}")
         for task in tasks:
             task.cancel()
+
+
+# Modules are found by reading folders, which the event loop must not do.
+views()
+components()

@@ -1,7 +1,9 @@
 """The HTTP server as probes, scrapers and people use it."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -124,6 +126,20 @@ async def test_metrics_tell_of_registries_and_the_model(running: Running) -> Non
     assert 'mesh_configs{kind="VirtualService"} 1.0' in body
     assert "\npilot_xds 0.0" in body
     assert 'pilot_info{version="' in body
+
+
+async def test_every_metric_is_documented(running: Running) -> None:
+    """What an alert may be made of can be looked up, and nothing is promised that is not there."""
+    _, body = await get(running, "/metrics")
+    exposed = {
+        line.split()[2]
+        for line in body.splitlines()
+        if line.startswith("# TYPE ") and not line.split()[2].endswith("_created")
+    }
+    text = (Path(__file__).parents[3] / "docs" / "operation.md").read_text()
+    documented = set(re.findall(r"`((?:pilot|mesh)_\w+)[`{]", text.partition("## Metrics")[2]))
+
+    assert exposed == documented
 
 
 async def test_configz_shows_rules_as_kubernetes_would_and_what_is_wrong(running: Running) -> None:
