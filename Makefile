@@ -42,8 +42,8 @@ $(INSTALLED): pyproject.toml requirements-dev.lock requirements-go.lock
 	@echo "Installed. Try: make demo, or $(BIN)/mesh-aggregator --help"
 
 .PHONY: demo
-demo: install  ## Run two registries, the control plane and a real Envoy on this machine
-	$(BIN)/python examples/demo/run.py
+demo: install  ## Show the control plane and a real Envoy at work on this machine
+	$(BIN)/python -m examples.demo $(ARGS)
 
 .PHONY: test
 test: install  ## Run every test

@@ -1,0 +1,1 @@
+"""What users may start from; the demo runs it, so that it stays true."""
