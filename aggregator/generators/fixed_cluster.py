@@ -18,7 +18,7 @@ from aggregator.generators.name import BLACK_HOLE, PASSTHROUGH, inbound_cluster,
 from aggregator.generators.spec import CLUSTER, Resource, View, resource_of
 from aggregator.model.config import Config
 from aggregator.model.service import Protocol
-from config.kinds.sidecar import IstioIngressListener, Sidecar, SidecarPort
+from config.kinds.sidecar import CaptureMode, IstioIngressListener, Sidecar, SidecarPort
 
 Cluster = cluster_pb2.Cluster
 _PASSTHROUGH_IDLE_SECONDS: Final = 300
@@ -101,6 +101,12 @@ def _build_workload(
         endpoint = cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint
         endpoint.address.CopyFrom(build_address(address, number))
     else:
+        if listener.capture_mode is CaptureMode.NONE or view.interception_mode == "NONE":
+            message = (
+                f"port {port.number} is not redirected to, so that nothing tells where requests "
+                "go: they are refused without defaultEndpoint"
+            )
+            view.report(sidecar.origin, str(sidecar.key), message, path=path)
         cluster.type = Cluster.ORIGINAL_DST
         cluster.lb_policy = Cluster.CLUSTER_PROVIDED
     spec: Sidecar = sidecar.spec

@@ -112,9 +112,21 @@ def test_an_endpoint_elsewhere_is_refused(endpoint: str) -> None:
 
 def test_without_an_endpoint_the_connections_own_destination_is_meant() -> None:
     """What was redirected here goes on to where it was going."""
-    built = build(ingress(listener()))["inbound|9080||"]
+    view = ingress(listener())
+
+    built = build(view)["inbound|9080||"]
 
     assert (built.type, built.lb_policy) == (Cluster.ORIGINAL_DST, Cluster.CLUSTER_PROVIDED)
+    assert not view.problems
+
+
+def test_a_bound_port_without_an_endpoint_is_told() -> None:
+    """Nothing was redirected to it, so every request would get 503 for no visible reason."""
+    view = ingress(listener(captureMode="NONE"))
+    build(view)
+
+    [problem] = view.problems
+    assert (problem.path, "defaultEndpoint" in problem.message) == ("spec.ingress[0]", True)
 
 
 def test_a_workload_that_speaks_http2_is_spoken_to_in_http2() -> None:
