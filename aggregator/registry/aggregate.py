@@ -1,0 +1,536 @@
+"""Merges what all registries say into one state, and tells what changed in it.
+
+Keeps the last good state of every shard over errors and restarts, prepares replacements beside what
+is served, and asks the loss guard before it believes that much is gone. Synchronous, without I/O.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct, field
+from msgspec.structs import replace
+from structlog.typing import FilteringBoundLogger
+
+from aggregator.model.change import Change
+from aggregator.model.config import Config, ConfigKey
+from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.registry import (
+    AnnouncedRegistry,
+    Item,
+    Namespace,
+    NetworkGateway,
+    RegistryContext,
+    RegistrySink,
+    ShardKey,
+)
+from aggregator.model.service import Endpoint, Service, ServiceKey
+from aggregator.registry.guard import Hold, LossGuard
+from aggregator.registry.merge import NOTHING
+from aggregator.registry.shard import Counts, Difference, Generation, weight_of
+from aggregator.registry.state import Outcome, State
+from config.mesh import MeshConfig
+
+SCOPES: Final = "scopes"
+SWAP: Final = "swap"
+
+
+class Contribution(Struct, frozen=True):
+    """What one scope gives to one service: the provenance that people are shown."""
+
+    registry: str
+    scope: str
+    key: str
+    defines: bool
+    endpoints: int
+    picked: int
+    origin: Origin
+
+
+class Summary(Struct, frozen=True):
+    """How much of one registry is in the merged state."""
+
+    counts: Counts = field(default_factory=Counts)
+    problems: int = 0
+    scopes: int = 0
+    revision: str = ""
+    held: Mapping[str, Hold] = {}
+    last_success: float | None = None
+
+
+class _Registry:
+    """One registry by name: what is served of it, and what prepares to replace that."""
+
+    def __init__(self, context: RegistryContext) -> None:
+        self.name = context.name
+        self.context = context
+        self.live = Generation(context.name)
+        self.staged: Generation | None = None
+        self.staged_context = context
+        self.sinks: list[_Sink] = []
+        self.pending: dict[ShardKey, Mapping[str, Item]] = {}
+        self.absent: set[str] = set()
+        self.swap_due: Callable[[], None] | None = None
+        self.last_success: float | None = None
+
+
+class Aggregate:
+    """The merged state of all registries. Everything is called from the event loop's thread.
+
+    *on_changes* is called at the end of whatever changed the state, and must not feed a sink.
+    """
+
+    def __init__(
+        self,
+        on_changes: Callable[[Sequence[Change]], None],
+        *,
+        clock: Callable[[], float],
+        domain: str = "cluster.local",
+        mesh: MeshConfig | None = None,
+        precedence: Sequence[str] = (),
+        guard: LossGuard | None = None,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self._on_changes = on_changes
+        self._clock = clock
+        self._guard = guard or LossGuard()
+        self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
+        self._registries: dict[str, _Registry] = {}
+        self._on_announced: Callable[[], None] | None = None
+        self._state = State(self._context_of, domain, mesh or MeshConfig(), precedence)
+
+    # What others read
+
+    def service(self, key: ServiceKey) -> Service | None:
+        """The merged service, without its endpoints."""
+        return self._state.merged.get(key, NOTHING).service
+
+    def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
+        """The united endpoints in a stable order; none while nobody defines the service."""
+        return self._state.merged.get(key, NOTHING).endpoints
+
+    def config(self, key: ConfigKey) -> Config | None:
+        """The object of that name that counts."""
+        return self._state.configs.get(key)
+
+    def service_keys(self) -> Collection[ServiceKey]:
+        """All defined services."""
+        return self._state.merged.keys()
+
+    def config_keys(self) -> Collection[ConfigKey]:
+        """All rules."""
+        return self._state.configs.keys()
+
+    def namespace(self, name: str) -> Namespace | None:
+        """A namespace as the first registry that knows it tells."""
+        return self._state.namespace(name)
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        """All ways into a network, sorted."""
+        return self._state.gateways(network)
+
+    def unclaimed(self) -> tuple[ServiceKey, ...]:
+        """Hosts with endpoints that nobody has defined as services yet."""
+        return tuple(sorted(self._state.unclaimed))
+
+    def contributions(self, key: ServiceKey) -> tuple[Contribution, ...]:
+        """Who gives what to a service, in the order of precedence."""
+        return tuple(
+            Contribution(
+                part.registry,
+                part.key[2],
+                part.key[3],
+                part.item.service is not None,
+                len(part.item.endpoints),
+                len(part.picked),
+                part.item.service.origin if part.item.service else Origin(),
+            )
+            for part in self._state.parts(key)
+        )
+
+    def problems(self) -> dict[tuple[str, str], tuple[Problem, ...]]:
+        """What adapters report, by registry and scope."""
+        return {
+            (name, scope): problems
+            for name, registry in self._registries.items()
+            for scope, problems in registry.live.problems.items()
+        }
+
+    def conflicts(self) -> tuple[Problem, ...]:
+        """Where registries contradict each other."""
+        services = (
+            problem for merged in self._state.merged.values() for problem in merged.problems
+        )
+        rules = (problem for each in self._state.losers.values() for problem in each)
+        return tuple(sorted({*services, *rules}))
+
+    def announced(self) -> dict[str, tuple[AnnouncedRegistry, ...]]:
+        """The registries that each registry announces, by name and sorted."""
+        found = {}
+        for name, registry in self._registries.items():
+            items = {
+                item.name: item
+                for shard in sorted(registry.live.announcing)
+                for item in registry.live.shards[shard].values()
+                if isinstance(item, AnnouncedRegistry)
+            }
+            if items:
+                found[name] = tuple(items[key] for key in sorted(items))
+        return found
+
+    def summary(self, name: str, *, staged: bool = False) -> Summary:
+        """How much one registry gives, or what is prepared to replace it would give."""
+        registry = self._registries.get(name)
+        if registry is None:
+            return Summary()
+        generation = registry.staged if staged else registry.live
+        if generation is None:
+            return Summary()
+        return Summary(
+            replace(generation.counts),
+            sum(len(problems) for problems in generation.problems.values()),
+            len({shard.scope for shard in generation.shards}),
+            generation.revision,
+            {
+                listing: hold
+                for listing, hold in self._guard.held(name).items()
+                if (listing == SWAP) is staged
+            },
+            registry.last_success,
+        )
+
+    @property
+    def merge_total(self) -> int:
+        """How many times a service was merged."""
+        return self._state.merge_total
+
+    # What the supervisor calls
+
+    def watch_announced(self, on_announced: Callable[[], None]) -> None:
+        """Have *on_announced* called whenever some registry announces others than before."""
+        self._on_announced = on_announced
+
+    def sink(
+        self,
+        name: str,
+        context: RegistryContext | None = None,
+        on_synced: Callable[[], None] | None = None,
+    ) -> RegistrySink:
+        """Begin a run of a registry's adapter. Earlier sinks of it are dead from now on."""
+        context = context or RegistryContext(name=name, cluster_id=name)
+        registry = self._registries.setdefault(name, _Registry(context))
+        registry.context = context
+        for sink in registry.sinks:
+            sink.alive = sink.generation is registry.staged and sink.alive
+        return self._begin(registry, registry.live, on_synced)
+
+    def swap(
+        self,
+        name: str,
+        context: RegistryContext | None = None,
+        on_swapped: Callable[[], None] | None = None,
+    ) -> RegistrySink:
+        """Begin a run that prepares to replace a registry, which is served as before meanwhile.
+
+        Once the new run is synced, and the loss guard agrees, it takes the old one's place at once.
+        A later run of the same replacement, after an error, goes on with what that had.
+        """
+        context = context or RegistryContext(name=name, cluster_id=name)
+        registry = self._registries.setdefault(name, _Registry(context))
+        if registry.staged is None or registry.staged_context != context:
+            registry.staged = Generation(name)
+            registry.staged_context = context
+            registry.swap_due = None
+        for sink in registry.sinks:
+            sink.alive = sink.generation is registry.live and sink.alive
+        return self._begin(registry, registry.staged, on_swapped)
+
+    def abandon_swap(self, name: str) -> None:
+        """What was prepared is not wanted any more."""
+        registry = self._registries.get(name)
+        if registry is None:
+            return
+        for sink in registry.sinks:
+            sink.alive = sink.generation is registry.live and sink.alive
+        registry.staged = registry.swap_due = None
+        self._guard.release(name, SWAP)
+
+    def remove_registry(self, name: str) -> None:
+        """Purge all that a registry gave, at once: it is out of the settings."""
+        registry = self._registries.pop(name, None)
+        if registry is None:
+            return
+        for sink in registry.sinks:
+            sink.alive = False
+        self._guard.forget(name)
+        self._apply(registry.live.differences_to(Generation(name)))
+
+    def set_precedence(self, names: Sequence[str]) -> None:
+        """Order the registries; what several of them define is merged again."""
+        self._tell(self._state.set_precedence(names))
+
+    def set_mesh(self, mesh: MeshConfig) -> None:
+        """Install mesh settings: rules without `exportTo` of their own depend on them."""
+        self._tell(self._state.set_mesh(mesh))
+
+    def release_due(self) -> None:
+        """Let through what the loss guard has held for long enough. Called now and then."""
+        for name, listing in self._guard.due(self._clock()):
+            registry = self._registries[name]
+            self._log.warning("loss_believed", adapter=name, listing=listing)
+            self._guard.release(name, listing)
+            if listing == SWAP:
+                self._swap_now(registry)
+            elif listing == SCOPES:
+                self._drop_absent(registry)
+            else:
+                self._install_pending(registry, listing)
+
+    # What sinks call
+
+    def _begin(
+        self, registry: _Registry, generation: Generation, on_synced: Callable[[], None] | None
+    ) -> "_Sink":
+        generation.mentioned = set()
+        sink = _Sink(self, registry, generation, on_synced)
+        registry.sinks = [each for each in registry.sinks if each.alive]
+        registry.sinks.append(sink)
+        return sink
+
+    def take_listing(
+        self,
+        sink: "_Sink",
+        shard: ShardKey,
+        items: Mapping[str, Item],
+        *,
+        revision: str,
+        explicit: bool,
+    ) -> None:
+        """A shard's full listing."""
+        registry, generation = sink.registry, sink.generation
+        self._mention(sink, shard.scope)
+        generation.revision = revision or generation.revision
+        if generation is not registry.live:
+            generation.replace(shard, items)
+            return
+        if not explicit:
+            old = self._weight_of(generation.shards.get(shard, {}).values())
+            new = self._weight_of(items.values())
+            before = self._weight(generation)
+            if new < old and not self._admits(registry, str(shard), before, before - old + new):
+                registry.pending[shard] = items
+                return
+        self._guard.release(registry.name, str(shard))
+        registry.pending.pop(shard, None)
+        self._apply(generation.replace(shard, items))
+
+    def take_item(self, sink: "_Sink", shard: ShardKey, key: str, item: Item | None) -> None:
+        """One item, explicitly."""
+        registry, generation = sink.registry, sink.generation
+        self._mention(sink, shard.scope)
+        if generation is registry.live and shard in registry.pending:
+            others = {name: each for name, each in registry.pending[shard].items() if name != key}
+            registry.pending[shard] = others if item is None else others | {key: item}
+        differences = generation.put(shard, key, item)
+        if generation is registry.live:
+            self._apply(differences)
+
+    def take_drop(self, sink: "_Sink", shard: ShardKey) -> None:
+        """A whole scope's content, explicitly deleted."""
+        registry, generation = sink.registry, sink.generation
+        self._touch(registry)
+        differences = generation.drop([shard])
+        if generation is registry.live:
+            registry.pending.pop(shard, None)
+            self._guard.release(registry.name, str(shard))
+            self._apply(differences)
+
+    def take_scopes(self, sink: "_Sink", scopes: Collection[str]) -> None:
+        """A full listing of scopes."""
+        registry, generation = sink.registry, sink.generation
+        self._touch(registry)
+        above = tuple(scope for scope in scopes if scope.endswith("/"))
+
+        def kept(scope: str) -> bool:
+            return scope in scopes or scope.startswith(above)
+
+        gone = [shard for shard in generation.shards if not kept(shard.scope)]
+        for scope in [scope for scope in generation.problems if not kept(scope)]:
+            del generation.problems[scope]
+        if generation is not registry.live:
+            generation.drop(gone)
+            return
+        before = self._weight(generation)
+        after = before - sum(self._weight_of(generation.shards[shard].values()) for shard in gone)
+        registry.absent = {shard.scope for shard in gone}
+        if gone and not self._admits(registry, SCOPES, before, after):
+            return
+        self._guard.release(registry.name, SCOPES)
+        self._drop_absent(registry)
+
+    def take_problems(self, sink: "_Sink", scope: str, problems: Sequence[Problem]) -> None:
+        """A scope's present problems."""
+        generation = sink.generation
+        generation.mentioned.add(scope)
+        known = generation.problems.get(scope, ())
+        if problems:
+            generation.problems[scope] = tuple(problems)
+        else:
+            generation.problems.pop(scope, None)
+        for problem in problems:
+            if problem not in known:
+                self._log_problem(sink.registry.name, problem)
+
+    def take_sync(self, sink: "_Sink") -> None:
+        """The end of the first listing of a run."""
+        registry, generation = sink.registry, sink.generation
+        self.take_scopes(sink, frozenset(generation.mentioned))
+        if generation is registry.live:
+            if sink.on_synced:
+                sink.on_synced()
+            return
+        registry.swap_due = sink.on_synced
+        before, after = self._weight(registry.live), self._weight(generation)
+        if after >= before or self._admits(registry, SWAP, before, after):
+            self._guard.release(registry.name, SWAP)
+            self._swap_now(registry)
+
+    # Inside
+
+    def _admits(self, registry: _Registry, listing: str, before: int, after: int) -> bool:
+        first = listing not in self._guard.held(registry.name)
+        admitted = self._guard.admits(registry.name, listing, before, after, self._clock())
+        if not admitted and first:
+            self._log.error(
+                "loss_held", adapter=registry.name, listing=listing, before=before, after=after
+            )
+        return admitted
+
+    def _weight(self, generation: Generation) -> int:
+        """All endpoints that a registry gives, with those of registries that it announces."""
+        announced = (generation.shards[shard].values() for shard in generation.announcing)
+        return generation.weight + sum(self._weight_of(items) for items in announced)
+
+    def _weight_of(self, items: Iterable[Item]) -> int:
+        total = 0
+        for item in items:
+            if isinstance(item, AnnouncedRegistry):
+                announced = self._registries.get(item.name)
+                total += announced.live.weight if announced else 0
+            else:
+                total += weight_of(item)
+        return total
+
+    def _touch(self, registry: _Registry) -> None:
+        registry.last_success = self._clock()
+
+    def _mention(self, sink: "_Sink", scope: str) -> None:
+        self._touch(sink.registry)
+        sink.generation.mentioned.add(scope)
+        if sink.generation is sink.registry.live and scope in sink.registry.absent:
+            sink.registry.absent.discard(scope)
+            if not sink.registry.absent:
+                self._guard.release(sink.registry.name, SCOPES)
+
+    def _drop_absent(self, registry: _Registry) -> None:
+        gone = [shard for shard in registry.live.shards if shard.scope in registry.absent]
+        registry.absent = set()
+        for shard in gone:
+            registry.pending.pop(shard, None)
+            self._guard.release(registry.name, str(shard))
+        self._apply(registry.live.drop(gone))
+
+    def _install_pending(self, registry: _Registry, listing: str) -> None:
+        for shard in [shard for shard in registry.pending if str(shard) == listing]:
+            self._apply(registry.live.replace(shard, registry.pending.pop(shard)))
+
+    def _swap_now(self, registry: _Registry) -> None:
+        new = registry.staged
+        if new is None:
+            return
+        old, registry.live, registry.staged = registry.live, new, None
+        same_context = registry.context == registry.staged_context
+        registry.context = registry.staged_context
+        registry.pending.clear()
+        registry.absent = set()
+        self._guard.forget(registry.name)
+        for sink in registry.sinks:
+            sink.alive = sink.generation is new and sink.alive
+        self._apply(old.differences_to(new))
+        if not same_context:
+            self._tell(self._state.set_context(registry.name))
+        on_swapped, registry.swap_due = registry.swap_due, None
+        if on_swapped:
+            on_swapped()
+
+    def _context_of(self, name: str) -> RegistryContext:
+        return self._registries[name].context
+
+    def _apply(self, differences: Iterable[Difference]) -> None:
+        self._tell(self._state.apply(differences))
+
+    def _tell(self, outcome: Outcome) -> None:
+        for problem in outcome.problems:
+            self._log_problem("", problem)
+        if outcome.changes:
+            self._on_changes(outcome.changes)
+        if outcome.announced and self._on_announced is not None:
+            self._on_announced()
+
+    def _log_problem(self, registry: str, problem: Problem) -> None:
+        log = self._log.error if problem.severity is Severity.ERROR else self._log.warning
+        log("problem", adapter=registry, problem=str(problem))
+
+
+class _Sink:
+    """What one run of an adapter talks to. Dead once the next run began: late words are lost."""
+
+    def __init__(
+        self,
+        aggregate: Aggregate,
+        registry: _Registry,
+        generation: Generation,
+        on_synced: Callable[[], None] | None,
+    ) -> None:
+        self.registry = registry
+        self.generation = generation
+        self.on_synced = on_synced
+        self.alive = True
+        self._aggregate = aggregate
+
+    def replace(
+        self,
+        shard: ShardKey,
+        items: Mapping[str, Item],
+        *,
+        revision: str = "",
+        explicit: bool = False,
+    ) -> None:
+        """Install a full listing of the shard."""
+        if self.alive:
+            self._aggregate.take_listing(self, shard, items, revision=revision, explicit=explicit)
+
+    def update(self, shard: ShardKey, key: str, item: Item | None) -> None:
+        """Install or delete one item."""
+        if self.alive:
+            self._aggregate.take_item(self, shard, key, item)
+
+    def drop(self, shard: ShardKey) -> None:
+        """Delete a shard."""
+        if self.alive:
+            self._aggregate.take_drop(self, shard)
+
+    def retain(self, scopes: Collection[str]) -> None:
+        """Install a full listing of scopes."""
+        if self.alive:
+            self._aggregate.take_scopes(self, scopes)
+
+    def report(self, scope: str, problems: Sequence[Problem]) -> None:
+        """Install a scope's problems."""
+        if self.alive:
+            self._aggregate.take_problems(self, scope, problems)
+
+    def synced(self) -> None:
+        """End the first listing."""
+        if self.alive:
+            self._aggregate.take_sync(self)

@@ -1,0 +1,339 @@
+"""The merged state of the mesh: services, rules and places out of all registries' items.
+
+Takes differences and says what changed. Knows nothing of runs, generations or guards. The cost of a
+change follows the change: nothing walks over all services, except when precedence changes.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from aggregator.model.change import (
+    Change,
+    ConfigChanged,
+    EndpointsChanged,
+    PlaceChanged,
+    ServiceChanged,
+)
+from aggregator.model.config import Config, ConfigKey
+from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.registry import (
+    AnnouncedRegistry,
+    Namespace,
+    NetworkGateway,
+    RegistryContext,
+    ServiceItem,
+)
+from aggregator.model.service import Service, ServiceKey, Workload
+from aggregator.registry.merge import NOTHING, Merged, Part, PartKey, merge_parts
+from aggregator.registry.shard import Difference
+from aggregator.registry.workload import Candidate, WorkloadId, WorkloadIndex
+from config.derive import derive_services, derive_workload
+from config.mesh import MeshConfig
+
+K = TypeVar("K")
+S = TypeVar("S")
+V = TypeVar("V")
+Source = tuple[str, str, str]
+"""Registry, scope, and the adapter's own key: where one object comes from."""
+
+
+class Outcome(Struct, frozen=True):
+    """What came of a batch of differences."""
+
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    announced: bool = False
+
+
+class _Touched:
+    """What a batch may have changed, in the order in which it came up, and what was found wrong."""
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceKey, None] = {}
+        self.rules: dict[ConfigKey, None] = {}
+        self.places: dict[str, None] = {}
+        self.problems: list[Problem] = []
+        self.announced = False
+
+
+class _Derived(Struct, frozen=True):
+    """What was made of a ServiceEntry or WorkloadEntry, and from what."""
+
+    source: Source
+    config: Config
+    parts: tuple[tuple[ServiceKey, PartKey], ...] = ()
+
+
+class State:
+    """All items by what they are about, and what they amount to."""
+
+    def __init__(
+        self,
+        context_of: Callable[[str], RegistryContext],
+        domain: str,
+        mesh: MeshConfig,
+        precedence: Sequence[str],
+    ) -> None:
+        self._context_of: Final = context_of
+        self._domain: Final = domain
+        self._mesh = mesh
+        self._rank = {name: index for index, name in enumerate(precedence)}
+        self._parts: dict[ServiceKey, dict[PartKey, ServiceItem]] = {}
+        self._workloads: Final = WorkloadIndex()
+        self._sources: dict[ConfigKey, dict[Source, Config]] = {}
+        self._derived: dict[ConfigKey, _Derived] = {}
+        self._namespaces: dict[str, dict[Source, Namespace]] = {}
+        self._gateways: dict[str, dict[Source, NetworkGateway]] = {}
+
+        self.merged: Final[dict[ServiceKey, Merged]] = {}
+        self.unclaimed: Final[set[ServiceKey]] = set()
+        self.configs: Final[dict[ConfigKey, Config]] = {}
+        self.losers: Final[dict[ConfigKey, tuple[Problem, ...]]] = {}
+        self.merge_total = 0
+
+    # Questions
+
+    def parts(self, key: ServiceKey) -> list[Part]:
+        """Who gives what to a service, in the order of precedence."""
+        items = self._parts.get(key, {})
+        native = {registry for registry, rule, _, _ in items if not rule}
+        return [
+            Part(part, items[part], self._picked(key, items[part], native))
+            for part in sorted(items, key=lambda part: self._part_order(part, items[part]))
+        ]
+
+    def namespace(self, name: str) -> Namespace | None:
+        """A namespace as the first registry that knows it tells."""
+        sources = self._namespaces.get(name)
+        return sources[min(sources, key=self._source_order)] if sources else None
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        """All ways into a network, sorted."""
+        found = set(self._gateways.get(network, {}).values())
+        return tuple(sorted(found, key=lambda each: (each.address, each.port, each.cluster_id)))
+
+    # Changes
+
+    def apply(self, differences: Iterable[Difference]) -> Outcome:
+        """Take in what registries say differently than before."""
+        touched = _Touched()
+        for each in differences:
+            self._index(each, touched)
+        return self._settle(touched)
+
+    def set_precedence(self, names: Sequence[str]) -> Outcome:
+        """Order the registries; what several of them speak of is merged again."""
+        rank = {name: index for index, name in enumerate(names)}
+        touched = _Touched()
+        if rank != self._rank:
+            self._rank = rank
+            touched.services |= dict.fromkeys(
+                key for key, parts in self._parts.items() if len({part[0] for part in parts}) > 1
+            )
+            touched.rules |= dict.fromkeys(
+                rule for rule, sources in self._sources.items() if len(sources) > 1
+            )
+            touched.places |= dict.fromkeys(
+                name for name, sources in self._namespaces.items() if len(sources) > 1
+            )
+        return self._settle(touched)
+
+    def set_mesh(self, mesh: MeshConfig) -> Outcome:
+        """Install mesh settings; entries without `exportTo` of their own depend on them."""
+        same = mesh.default_service_export_to == self._mesh.default_service_export_to
+        self._mesh = mesh
+        return Outcome() if same else self._derive_again(self._derived)
+
+    def set_context(self, registry: str) -> Outcome:
+        """The common settings of a registry changed: its entries are read by them."""
+        return self._derive_again(
+            key for key, derived in self._derived.items() if derived.source[0] == registry
+        )
+
+    # Inside
+
+    def _index(self, difference: Difference, touched: _Touched) -> None:
+        """Put one item where its kind is kept, and note what that may change."""
+        shard = difference.shard
+        source = (shard.registry, shard.scope, difference.key)
+        part = (shard.registry, False, shard.scope, difference.key)
+        for item, present in ((difference.old, False), (difference.new, True)):
+            match item:
+                case ServiceItem(namespace=namespace, host=host):
+                    key = ServiceKey(namespace, host)
+                    self._put_part(key, part, item if present else None)
+                    touched.services[key] = None
+                case Workload():
+                    self._put_workload(source, item if present else None, touched, rule=False)
+                case Config():
+                    _put(self._sources, item.key, source, item if present else None)
+                    touched.rules[item.key] = None
+                case Namespace(name=name):
+                    _put(self._namespaces, name, source, item if present else None)
+                    touched.places[name] = None
+                case NetworkGateway(network=network):
+                    _put(self._gateways, network, source, item if present else None)
+                    touched.places[network] = None
+                case AnnouncedRegistry():
+                    touched.announced = True
+                case None:
+                    pass
+
+    def _put_part(self, key: ServiceKey, part: PartKey, item: ServiceItem | None) -> None:
+        old = self._parts.get(key, {}).get(part)
+        _put(self._parts, key, part, item)
+        if old is not None and old.service is not None:
+            self._workloads.select(key, old.service.selector, -1)
+        if item is not None and item.service is not None:
+            self._workloads.select(key, item.service.selector, 1)
+
+    def _put_workload(
+        self, id_: WorkloadId, workload: Workload | None, touched: _Touched, *, rule: bool
+    ) -> None:
+        keys = self._workloads.put(id_, workload, rule=rule)
+        touched.services |= dict.fromkeys(sorted(keys))
+
+    def _settle(self, touched: _Touched) -> Outcome:
+        """Merge again what was touched, and tell what came out differently.
+
+        Rules come first: entries among them touch services.
+        """
+        changes: list[Change] = []
+        changes += (ConfigChanged(key) for key in touched.rules if self._choose(key, touched))
+        changes += filter(None, (self._merge(key, touched) for key in touched.services))
+        changes += (PlaceChanged(name) for name in touched.places)
+        return Outcome(tuple(changes), tuple(touched.problems), touched.announced)
+
+    def _merge(self, key: ServiceKey, touched: _Touched) -> Change | None:
+        self.merge_total += 1
+        old = self.merged.get(key, NOTHING)
+        new = merge_parts(self.parts(key))
+        if new.service is not None:
+            self.merged[key] = new
+        else:
+            self.merged.pop(key, None)
+        if new.service is None and key in self._parts:
+            self.unclaimed.add(key)
+        else:
+            self.unclaimed.discard(key)
+        touched.problems += (each for each in new.problems if each not in old.problems)
+        if not _same(old.service, new.service):
+            return ServiceChanged(key)
+        return EndpointsChanged(key) if old.endpoints != new.endpoints else None
+
+    def _picked(
+        self, key: ServiceKey, item: ServiceItem, native: Collection[str]
+    ) -> tuple[Candidate, ...]:
+        """What a definition's selector picks.
+
+        A registry that itself tells of this service has already chosen from its own workloads.
+        """
+        if item.service is None or not item.service.selector:
+            return ()
+        return tuple(
+            each
+            for each in self._workloads.pick(key.namespace, item.service.selector)
+            if each.rule or each.registry not in native
+        )
+
+    def _choose(self, key: ConfigKey, touched: _Touched) -> bool:
+        """Find which object of one name counts; whether it says something else than before."""
+        sources = self._sources.get(key, {})
+        order = sorted(sources, key=lambda source: self._rule_order(source, sources[source]))
+        old = self.configs.get(key)
+        new = sources[order[0]] if order else None
+        losers = tuple(_outdone(sources[each], sources[order[0]]) for each in order[1:])
+        touched.problems += (each for each in losers if each not in self.losers.get(key, ()))
+        if losers:
+            self.losers[key] = losers
+        else:
+            self.losers.pop(key, None)
+        if new is None:
+            self.configs.pop(key, None)
+        else:
+            self.configs[key] = new
+        known = self._derived.get(key)
+        if known is not None and (new is None or known.source != order[0] or known.config != new):
+            self._underive(key, touched)
+            known = None
+        if known is None and new is not None:
+            self._derive(key, order[0], new, touched)
+        return not _same(old, new)
+
+    def _derive(self, key: ConfigKey, source: Source, config: Config, touched: _Touched) -> None:
+        """Make services of a ServiceEntry, a workload of a WorkloadEntry."""
+        registry, scope, own = source
+        context = self._context_of(registry)
+        if key.kind == "WorkloadEntry":
+            workload = derive_workload(config, context)
+            self._put_workload(source, workload, touched, rule=True)
+            self._derived[key] = _Derived(source, config)
+        elif key.kind == "ServiceEntry":
+            parts = []
+            for item in derive_services(config, context, self._mesh):
+                service = ServiceKey(item.namespace, item.host)
+                part = (registry, True, scope, f"{own} {item.host}")
+                self._put_part(service, part, item)
+                touched.services[service] = None
+                parts.append((service, part))
+            self._derived[key] = _Derived(source, config, tuple(parts))
+
+    def _derive_again(self, keys: Iterable[ConfigKey]) -> Outcome:
+        touched = _Touched()
+        for key in list(keys):
+            derived = self._derived[key]
+            self._underive(key, touched)
+            self._derive(key, derived.source, derived.config, touched)
+        return self._settle(touched)
+
+    def _underive(self, key: ConfigKey, touched: _Touched) -> None:
+        derived = self._derived.pop(key)
+        if key.kind == "WorkloadEntry":
+            self._put_workload(derived.source, None, touched, rule=True)
+        for service, part in derived.parts:
+            self._put_part(service, part, None)
+            touched.services[service] = None
+
+    # Precedence: registries as declared; within one, what it tells itself before rules, the oldest
+    # first, then by scope.
+
+    def _registry_order(self, name: str) -> tuple[int, str]:
+        return (self._rank.get(name, len(self._rank)), name)
+
+    def _source_order(self, source: Source) -> tuple[object, ...]:
+        return (*self._registry_order(source[0]), *source[1:])
+
+    def _part_order(self, part: PartKey, item: ServiceItem) -> tuple[object, ...]:
+        registry, rule, scope, own = part
+        created = item.service.created if item.service else 0.0
+        return (*self._registry_order(registry), rule, created or float("inf"), scope, own)
+
+    def _rule_order(self, source: Source, config: Config) -> tuple[object, ...]:
+        registry, scope, own = source
+        return (*self._registry_order(registry), config.created or float("inf"), scope, own)
+
+
+def _put(index: dict[K, dict[S, V]], key: K, source: S, value: V | None) -> None:
+    """Keep or remove one source's word on one thing."""
+    if value is not None:
+        index.setdefault(key, {})[source] = value
+    elif key in index:
+        index[key].pop(source, None)
+        if not index[key]:
+            del index[key]
+
+
+def _same(old: Service | Config | None, new: Service | Config | None) -> bool:
+    """Whether the content is equal, wherever in its file it stands."""
+    if old is None or new is None:
+        return old is new
+    return old == new or replace(old, origin=new.origin) == new
+
+
+def _outdone(loser: Config, winner: Config) -> Problem:
+    where = f" at {winner.origin}" if winner.origin != Origin() else ""
+    message = f"left out: the one declared first{where} counts"
+    return Problem(loser.origin, "", message, Severity.ERROR, str(loser.key))

@@ -1,0 +1,387 @@
+"""Runs the adapters: starts, restarts after a back-off, replaces and ends them as settings change.
+
+The only place that waits before a registry is asked again. Knows nothing of any platform.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from aggregator.model.discovery import load_adapter
+from aggregator.model.errors import (
+    AdapterError,
+    AdapterRejectedError,
+    AdapterUnavailableError,
+    ConfigError,
+    MeshError,
+    Origin,
+)
+from aggregator.model.registry import AdapterSpec, AnnouncedRegistry, RegistrySink
+from aggregator.registry.aggregate import Aggregate
+from aggregator.registry.backoff import wait_after
+from aggregator.registry.settings import RegistrySettings
+from aggregator.registry.status import RegistryState, RegistryStatus
+
+TICK: Final = 0.25
+LONGEST_WAIT: Final = 60.0
+
+LoadAdapter = Callable[[str, Origin], AdapterSpec]
+InThread = Callable[[LoadAdapter, str, Origin], Awaitable[AdapterSpec]]
+DecodeAnnounced = Callable[[AnnouncedRegistry, RegistrySettings], RegistrySettings]
+"""Settings of an announced registry, given those of the registry that announces it."""
+
+
+class _Runner:
+    """One adapter kept running with unchanging settings."""
+
+    def __init__(
+        self, settings: RegistrySettings, announced_by: str, now: float, *, replacing: bool
+    ) -> None:
+        self.settings = settings
+        self.announced_by = announced_by
+        self.replacing = replacing
+        self.state = RegistryState.STARTING
+        self.started = now
+        self.synced = False
+        self.late = False
+        self.stale_since = now
+        self.failures = 0
+        self.reconnects = 0
+        self.last_error = ""
+        self.ended = False
+        self.task: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """Stop for good."""
+        self.ended = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Supervisor:
+    """Keeps one run going for each registry of the settings, and for each that these announce."""
+
+    def __init__(
+        self,
+        aggregate: Aggregate,
+        *,
+        load_adapter: LoadAdapter = load_adapter,
+        decode_announced: DecodeAnnounced | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+        in_thread: InThread = asyncio.to_thread,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self._aggregate = aggregate
+        self._load = load_adapter
+        self._decode_announced = decode_announced
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._in_thread = in_thread
+        self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
+        self._declared: tuple[RegistrySettings, ...] = ()
+        self._runners: dict[str, _Runner] = {}
+        self._replacements: dict[str, _Runner] = {}
+        self._refused: dict[str, str] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._ready = asyncio.Event()
+        self._reconciling = False
+        self._outdated = False
+        self.crash_total = 0
+        aggregate.watch_announced(self._reconcile)
+
+    # What the daemon calls
+
+    def apply(self, registries: Sequence[RegistrySettings]) -> None:
+        """Install settings: start what is new, purge what is gone, replace what differs.
+
+        Unchanged registries are not disturbed. What differs is replaced once its successor is in
+        sync, and is served until then.
+        """
+        self._declared = tuple(registries)
+        self._reconcile()
+
+    async def run(self) -> None:
+        """Run the adapters until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for runner in (*self._runners.values(), *self._replacements.values()):
+                    self._start(runner)
+                while True:
+                    await self._sleep(TICK)
+                    self.tick()
+            finally:
+                self._group = None
+
+    def tick(self) -> None:
+        """Do what time alone brings about."""
+        self._aggregate.release_due()
+        now = self._clock()
+        for name, runner in self._runners.items():
+            late = now - runner.started >= runner.settings.sync_timeout
+            if late and not (runner.synced or runner.late):
+                runner.late = True
+                log = self._log.error if runner.settings.required else self._log.warning
+                log(
+                    "registry_late",
+                    adapter=name,
+                    waited=runner.settings.sync_timeout,
+                    error=runner.last_error,
+                )
+        self._update_ready()
+
+    def ready(self) -> bool:
+        """Whether each required registry is in, or was waited for long enough."""
+        return all(
+            runner.synced or runner.late or not runner.settings.required
+            for runner in self._runners.values()
+        )
+
+    async def wait_ready(self) -> None:
+        """Return once `ready` is true."""
+        await self._ready.wait()
+
+    def status(self) -> list[RegistryStatus]:
+        """Every registry, in the order of precedence, with replacements that are being prepared."""
+        statuses = []
+        for name, runner in self._runners.items():
+            statuses.append(self._status_of(name, runner))
+            if name in self._replacements:
+                statuses.append(self._status_of(name, self._replacements[name]))
+        statuses += (
+            RegistryStatus(
+                name=name, type="", state=RegistryState.FAILED, required=False, last_error=error
+            )
+            for name, error in self._refused.items()
+            if name not in self._runners
+        )
+        return statuses
+
+    # Settings
+
+    def _reconcile(self) -> None:
+        """Bring the runners in line with the settings and with what is announced.
+
+        What this ends may have announced others, hence again until nothing more comes up.
+        """
+        self._outdated = True
+        if self._reconciling:
+            return
+        self._reconciling = True
+        try:
+            while self._outdated:
+                self._outdated = False
+                self._reconcile_once()
+        finally:
+            self._reconciling = False
+
+    def _reconcile_once(self) -> None:
+        wanted = self._wanted()
+        for name in [name for name in self._runners if name not in wanted]:
+            self._end(name)
+        for name, (settings, announced_by) in wanted.items():
+            self._want(name, settings, announced_by)
+        self._runners = {name: self._runners[name] for name in wanted}
+        self._aggregate.set_precedence(list(wanted))
+        self._update_ready()
+
+    def _wanted(self) -> dict[str, tuple[RegistrySettings, str]]:
+        """All registries to run with who announced them, in the order of precedence.
+
+        An announced one comes right after its announcer.
+        """
+        announced = self._aggregate.announced()
+        declared = {settings.name for settings in self._declared}
+        wanted: dict[str, tuple[RegistrySettings, str]] = {}
+        refused: dict[str, str] = {}
+
+        def want(settings: RegistrySettings, announced_by: str) -> None:
+            wanted[settings.name] = (settings, announced_by)
+            for item in announced.get(settings.name, ()):
+                if item.name in declared or item.name in wanted:
+                    refused[item.name] = f"{settings.name} announces {item.name!r}, which is taken"
+                    continue
+                decoded = self._decode(item, settings, refused)
+                if decoded is not None:
+                    want(decoded, settings.name)
+
+        for settings in self._declared:
+            want(settings, "")
+        for name, error in refused.items():
+            if self._refused.get(name) != error:
+                self._log.error("registry_refused", adapter=name, error=error)
+        self._refused = refused
+        return wanted
+
+    def _decode(
+        self, item: AnnouncedRegistry, announcer: RegistrySettings, refused: dict[str, str]
+    ) -> RegistrySettings | None:
+        """Settings of an announced registry; while they cannot be read, those that it runs with."""
+        if self._decode_announced is not None:
+            try:
+                return self._decode_announced(item, announcer)
+            except ConfigError as error:
+                refused[item.name] = str(error)
+        else:
+            refused[item.name] = "announced registries are not served here"
+        running = self._runners.get(item.name)
+        return running.settings if running else None
+
+    def _want(self, name: str, settings: RegistrySettings, announced_by: str) -> None:
+        runner, replacement = self._runners.get(name), self._replacements.get(name)
+        if runner is None:
+            self._runners[name] = self._prepare(settings, announced_by, replacing=False)
+        elif runner.settings.runs_like(settings):
+            runner.settings = settings
+            if replacement is not None:
+                self._replacements.pop(name).end()
+                self._aggregate.abandon_swap(name)
+        elif replacement is not None and replacement.settings.runs_like(settings):
+            replacement.settings = settings
+        else:
+            if replacement is not None:
+                self._replacements.pop(name).end()
+                self._aggregate.abandon_swap(name)
+            self._log.info("registry_replacing", adapter=name)
+            self._replacements[name] = self._prepare(settings, announced_by, replacing=True)
+
+    def _prepare(
+        self, settings: RegistrySettings, announced_by: str, *, replacing: bool
+    ) -> _Runner:
+        runner = _Runner(settings, announced_by, self._clock(), replacing=replacing)
+        self._start(runner)
+        return runner
+
+    def _start(self, runner: _Runner) -> None:
+        if self._group is not None and runner.task is None:
+            name = f"registry {runner.settings.name}"
+            runner.task = self._group.create_task(self._keep_running(runner), name=name)
+
+    def _end(self, name: str) -> None:
+        self._log.info("registry_ended", adapter=name)
+        self._runners.pop(name).end()
+        if name in self._replacements:
+            self._replacements.pop(name).end()
+        self._aggregate.remove_registry(name)
+
+    # Running
+
+    async def _keep_running(self, runner: _Runner) -> None:
+        while True:
+            longest = LONGEST_WAIT
+            try:
+                # Importing a platform's library takes up to a second.
+                spec = await self._in_thread(
+                    self._load, runner.settings.type, runner.settings.context.origin
+                )
+                longest = spec.longest_wait
+                adapter = spec.create(runner.settings.context, runner.settings.adapter)
+                await adapter.run(self._sink(runner))
+            except Exception as caught:  # noqa: BLE001 - one registry's bug must not end the others
+                error = _cause(caught)
+            else:
+                error = AdapterUnavailableError("the adapter ended by itself")
+            task = asyncio.current_task()
+            if runner.ended or (task is not None and task.cancelling()):
+                return
+            await self._sleep(self._failed(runner, error, longest))
+            runner.reconnects += 1
+
+    def _sink(self, runner: _Runner) -> RegistrySink:
+        name, context = runner.settings.name, runner.settings.context
+        if runner.replacing:
+            return self._aggregate.swap(name, context, lambda: self._swapped(runner))
+        return self._aggregate.sink(name, context, lambda: self._synced(runner))
+
+    def _synced(self, runner: _Runner) -> None:
+        if runner.state is not RegistryState.SYNCED:
+            self._log.info("registry_synced", adapter=runner.settings.name)
+        runner.state = RegistryState.SYNCED
+        runner.synced = True
+        runner.failures = 0
+        runner.last_error = ""
+        self._update_ready()
+
+    def _swapped(self, runner: _Runner) -> None:
+        name = runner.settings.name
+        self._runners[name].end()
+        self._runners[name] = self._replacements.pop(name)
+        runner.replacing = False
+        self._synced(runner)
+
+    def _failed(self, runner: _Runner, error: Exception, longest: float) -> float:
+        """Note a failure; how long to wait before the next try."""
+        if runner.state is RegistryState.SYNCED:
+            runner.stale_since = self._clock()
+        runner.state = RegistryState.DEGRADED if runner.synced else RegistryState.FAILED
+        runner.failures += 1
+        refused = isinstance(error, AdapterRejectedError | ConfigError)
+        wait = longest if refused else wait_after(runner.failures, longest, self._jitter)
+        text = str(error) or type(error).__name__
+        if not isinstance(error, MeshError):
+            self.crash_total += 1
+            text = f"{type(error).__name__}: {text}"
+        log = self._log.bind(adapter=runner.settings.name, wait=round(wait, 3))
+        if text == runner.last_error:
+            log.debug("registry_failed_again", error=text)
+        elif isinstance(error, MeshError):
+            log.warning("registry_failed", error=text)
+        else:
+            log.error("registry_crashed", error=text, exc_info=error)
+        runner.last_error = text
+        return wait
+
+    def _update_ready(self) -> None:
+        if self.ready():
+            self._ready.set()
+        else:
+            self._ready.clear()
+
+    def _status_of(self, name: str, runner: _Runner) -> RegistryStatus:
+        summary = self._aggregate.summary(name, staged=runner.replacing)
+        now = self._clock()
+        return RegistryStatus(
+            name=name,
+            type=runner.settings.type,
+            state=runner.state,
+            required=runner.settings.required,
+            announced_by=runner.announced_by,
+            replacing=runner.replacing,
+            last_success=summary.last_success,
+            last_error=runner.last_error,
+            age=0.0 if runner.state is RegistryState.SYNCED else now - runner.stale_since,
+            services=summary.counts.services,
+            endpoints=summary.counts.endpoints,
+            configs=summary.counts.configs,
+            workloads=summary.counts.workloads,
+            scopes=summary.scopes,
+            problems=summary.problems,
+            held=tuple(sorted(summary.held)),
+            reconnects=runner.reconnects,
+            revision=summary.revision,
+        )
+
+
+def _cause(error: Exception) -> Exception:
+    """The adapter's own error, if a task group wrapped nothing but such."""
+    if isinstance(error, ExceptionGroup):
+        leaves = _leaves(error)
+        if all(isinstance(leaf, AdapterError) for leaf in leaves):
+            rejected = [leaf for leaf in leaves if isinstance(leaf, AdapterRejectedError)]
+            return rejected[0] if rejected else leaves[0]
+    return error
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    leaves: list[Exception] = []
+    for each in group.exceptions:
+        leaves += _leaves(each) if isinstance(each, ExceptionGroup) else [each]
+    return leaves
