@@ -83,9 +83,19 @@ class RegistrySink(Interface):
     once.
     """
 
-    def replace(self, shard: ShardKey, items: Mapping[str, Item], *, revision: str = "") -> None:
+    def replace(
+        self,
+        shard: ShardKey,
+        items: Mapping[str, Item],
+        *,
+        revision: str = "",
+        explicit: bool = False,
+    ) -> None:
         """Install a full listing of the shard: items that it lacks are gone. Keys are the adapter's
         own.
+
+        The loss guard may hold it, unless it is *explicit*: somebody's edit, which took out what it
+        lacks on purpose.
         """
 
     def update(self, shard: ShardKey, key: str, item: Item | None) -> None:
@@ -99,7 +109,8 @@ class RegistrySink(Interface):
     def retain(self, scopes: Collection[str]) -> None:
         """A full listing of the registry's scopes: the others are gone.
 
-        Unlike `drop` this is mere absence, which the loss guard judges.
+        Unlike `drop` this is mere absence, which the loss guard judges. A scope that ends in a
+        slash stands for all below it, for folders that cannot be looked into.
         """
 
     def report(self, scope: str, problems: Sequence[Problem]) -> None:
