@@ -1,0 +1,87 @@
+"""Feeds the mesh with what files say, each as a whole, and remembers what was fed."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from adapters.files.reader import Remembered, Result
+from aggregator.model.errors import Problem
+from aggregator.model.registry import Content, RegistrySink, ShardKey
+
+
+class Committer:
+    """What one run of the adapter has told, over all folders that its path led to meanwhile."""
+
+    def __init__(self, sink: RegistrySink, registry: str) -> None:
+        self._sink = sink
+        self._registry = registry
+        self._with_rules: set[str] = set()
+        self._faults: set[str] = set()
+        self._synced = False
+        self.memory: dict[str, Remembered] = {}
+
+    def commit(self, results: Iterable[Result]) -> None:
+        """Commit what was read, in one step; files that are gone first, because they may be the
+        old names of others.
+        """
+        for result in sorted(results, key=lambda each: (not each.gone, each.scope)):
+            if result.gone:
+                self._drop(result.scope)
+            elif result.remembered is not None:
+                self._commit_one(result, result.remembered)
+
+    def _commit_one(self, result: Result, remembered: Remembered) -> None:
+        scope = result.scope
+        self.memory[scope] = remembered
+        if result.unchanged:
+            return
+        if result.content is not None:
+            content = result.content
+            self._sink.replace(
+                self._shard(scope, Content.SERVICES), content.services, explicit=self._synced
+            )
+            if content.rules or scope in self._with_rules:
+                self._with_rules.add(scope)
+                self._sink.replace(
+                    self._shard(scope, Content.RULES), content.rules, explicit=self._synced
+                )
+        self._sink.report(scope, result.problems)
+
+    def _drop(self, scope: str) -> None:
+        if self.memory.pop(scope, None) is None:
+            return
+        self._sink.drop(self._shard(scope, Content.SERVICES))
+        if scope in self._with_rules:
+            self._with_rules.discard(scope)
+            self._sink.drop(self._shard(scope, Content.RULES))
+        self._sink.report(scope, ())
+
+    def faults(self, faults: Mapping[str, Problem]) -> None:
+        """Report what could not be looked at in the folder, in place of what could not before."""
+        for scope in self._faults - faults.keys() - self.memory.keys():
+            self._sink.report(scope, ())
+        for scope, problem in faults.items():
+            self._sink.report(scope, (problem,))
+        self._faults = set(faults)
+
+    def synced(self, files: Collection[str]) -> None:
+        """Everything of a folder was read: what it lacks is absent."""
+        if self._synced:
+            # The path leads to another folder than before.
+            self._sink.retain({*files, *self._faults})
+            for scope in self.memory.keys() - set(files):
+                self._forget(scope)
+        else:
+            self._sink.synced()
+        self._synced = True
+
+    def emptied(self) -> None:
+        """The folder has no file any more."""
+        self._sink.retain(())
+        for scope in list(self.memory):
+            self._forget(scope)
+
+    def _forget(self, scope: str) -> None:
+        self.memory.pop(scope, None)
+        self._with_rules.discard(scope)
+
+    def _shard(self, scope: str, content: Content) -> ShardKey:
+        return ShardKey(self._registry, scope, content)

@@ -1,0 +1,62 @@
+"""The text of one file to what it gives. Pure.
+
+A file with an error anywhere gives nothing: half a file may be worse than none.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from aggregator.model.errors import ConfigError, Problem
+from aggregator.model.registry import Item, RegistryContext
+from config.documents import Document, read_documents
+from config.items import Items, decode_items
+
+
+class FileContent(Struct, frozen=True):
+    """The items of one file by key. If it is `broken`, `problems` are errors and there are none."""
+
+    services: dict[str, Item]
+    rules: dict[str, Item]
+    problems: tuple[Problem, ...] = ()
+    broken: bool = False
+
+
+def decode_file(text: bytes, source: str, context: RegistryContext) -> FileContent:
+    """Decode every document of a file; all errors are found at once."""
+    documents = read_documents(text, source)
+    errors = list(documents.problems)
+    content = FileContent({}, {})
+    lines: dict[str, int] = {}
+    warnings: list[Problem] = []
+    for document in documents.documents:
+        try:
+            items = decode_items(document, context)
+        except ConfigError as error:
+            errors += error.problems
+            continue
+        warnings += items.warnings
+        for key, item, kept in _keyed(document, items, content, rules=context.rules):
+            if key in lines:
+                message = f"{key} is in this file already, at line {lines[key]}"
+                errors.append(Problem(document.origin, "", message))
+            lines[key] = document.origin.line
+            kept[key] = item
+    if errors:
+        return FileContent({}, {}, tuple(errors), broken=True)
+    return FileContent(content.services, content.rules, tuple(warnings))
+
+
+def _keyed(
+    document: Document, items: Items, content: FileContent, *, rules: bool
+) -> Iterator[tuple[str, Item, dict[str, Item]]]:
+    """Each item with a key that lasts while the file is edited, and where it goes."""
+    kind = document.data.get("kind")
+    metadata = document.data.get("metadata")
+    name = metadata.get("name", "") if isinstance(metadata, dict) else ""
+    for service in items.services:
+        own = f"{service.namespace}/{name}" if kind else f"{service.namespace}/{service.host}"
+        yield f"{kind or 'service'} {own}", service, content.services
+    if rules:
+        for rule in items.rules:
+            yield str(rule.key), rule, content.rules

@@ -1,0 +1,109 @@
+"""Tells which paths of a folder changed, within milliseconds where the system can tell at all.
+
+What comes while nobody waits is gathered. Knows nothing of what is in the files.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+from watchfiles import awatch
+
+STEP_MS: Final = 2
+"""How often the watcher looks what the system told; a lone change waits for two looks."""
+
+LONGEST_MS: Final = 20
+"""How long a burst may hold up its first change."""
+
+_STOP_CHECK_MS: Final = 1000
+
+OnEvent = Callable[[float, Collection[str]], None]
+"""Called with the monotonic time at which the watcher told of changes, and their paths."""
+
+
+class Watch:
+    """Watches one folder while its context is open. Changes from then on are not missed."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        recursive: bool,
+        on_event: OnEvent | None = None,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self._path = path
+        self._recursive = recursive
+        self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
+        self._on_event = on_event
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.failure = ""
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch."""
+        self._task = asyncio.create_task(self._run(), name=f"watch {self._path}")
+        # The watch is set up in the task's first step; what happens later is queued by the system.
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def wait(self, seconds: float) -> set[str]:
+        """The paths, relative to the folder, that changed since the last time; waits for the first.
+
+        After *seconds* without any the answer is empty.
+        """
+        if not self._changed:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+        changed, self._changed = self._changed, set()
+        return changed
+
+    async def _run(self) -> None:
+        try:
+            batches = awatch(
+                self._path,
+                watch_filter=None,
+                debounce=LONGEST_MS,
+                step=STEP_MS,
+                rust_timeout=_STOP_CHECK_MS,
+                recursive=self._recursive,
+                ignore_permission_denied=True,
+            )
+            async with aclosing(batches):
+                async for batch in batches:
+                    paths = set(self._relative(path for _, path in batch))
+                    if self._on_event is not None:
+                        self._on_event(time.monotonic(), paths)
+                    self._changed |= paths
+                    self._wake.set()
+        except (OSError, RuntimeError) as error:
+            # Most often the system's limit of watches. Looking at the folder now and then remains.
+            self.failure = str(error)
+            self._log.warning("watch_failed", path=str(self._path), error=str(error))
+
+    def _relative(self, paths: Iterator[str]) -> Iterator[str]:
+        for path in paths:
+            with contextlib.suppress(ValueError):
+                yield Path(path).relative_to(self._path).as_posix()
