@@ -1,8 +1,8 @@
 """Backends that say who they are and what reached them: HTTP, HTTPS and TCP, many in one process.
 
 What an HTTP backend does is asked of it by request headers or query parameters: `x-status` (answer
-with it), `x-delay` (seconds), `x-fail` (answer the first so many requests of the same `x-key` with
-`x-status`, else 503). Parameters have the same names without ``x-``.
+with it), `x-delay` (seconds), `x-fail` (answer the first so many requests of the same host and
+`x-key` with `x-status`, else 503). Parameters have the same names without ``x-``.
 """
 
 import asyncio
@@ -131,14 +131,13 @@ class HttpBackend:
             "client": received.client,
             "alpn": received.alpn,
         }
-        return web.json_response(
-            content, status=self._status(wishes), headers={"x-backend": self.name}
-        )
+        status = self._status(received.authority, wishes)
+        return web.json_response(content, status=status, headers={"x-backend": self.name})
 
-    def _status(self, wishes: Mapping[str, str]) -> int:
+    def _status(self, authority: str, wishes: Mapping[str, str]) -> int:
         if "x-fail" not in wishes:
             return int(wishes.get("x-status", 200))
-        key = wishes.get("x-key", "")
+        key = f"{authority} {wishes.get('x-key', '')}"
         self._failed[key] += 1
         if self._failed[key] > int(wishes["x-fail"]):
             return 200

@@ -218,6 +218,7 @@ async def start_envoy(
     *,
     node: Node | None = None,
     delta: bool = True,
+    workers: int = 2,
     arguments: Sequence[str] = (),
     bootstrap: Mapping[str, Any] | None = None,
     wait: bool = True,
@@ -231,9 +232,9 @@ async def start_envoy(
     content = build_bootstrap(xds, node, delta=delta) | dict(bootstrap or {})
     file, log, admin = _prepare(folder, content)
     command = [find_envoy(), "-c", str(file), "--use-dynamic-base-id", "--log-level", "info"]
+    command += ["--component-log-level", "upstream:warning"]
     command += ["--admin-address-path", str(admin), "--drain-time-s", str(DRAIN_SECONDS)]
-    # Enough for tests, and less to start on small machines.
-    command += ["--concurrency", "2", *arguments]
+    command += ["--concurrency", str(workers), *arguments]
     # So that it ends with us however we end.
     guard = shutil.which("setpriv")
     if guard:
@@ -268,6 +269,7 @@ async def running_envoy(
     *,
     node: Node | None = None,
     delta: bool = True,
+    workers: int = 2,
     arguments: Sequence[str] = (),
     bootstrap: Mapping[str, Any] | None = None,
     wait: bool = True,
@@ -278,6 +280,7 @@ async def running_envoy(
         folder,
         node=node,
         delta=delta,
+        workers=workers,
         arguments=arguments,
         bootstrap=bootstrap,
         wait=wait,
