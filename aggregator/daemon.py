@@ -81,12 +81,12 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(each) for each in self._long_lived()]
                 await self._stop.wait()
-                logger.info("daemon.stopping")
+                logger.info("daemon_stopping")
                 self._notifier.stopping()
                 await self._sources.server.aclose(GRACE_SECONDS)
                 for task in tasks:
                     task.cancel()
-        logger.info("daemon.stopped")
+        logger.info("daemon_stopped")
 
     def _long_lived(self) -> tuple[Coroutine[Any, Any, None], ...]:
         return (
@@ -104,7 +104,7 @@ class Daemon:
         http = HttpServer(self._app, listen.http)
         stack.push_async_callback(http.aclose)
         bound = await _bind(listen.http, http.start())
-        logger.info("http.listening", address=bound)
+        logger.info("http_listening", address=bound)
         tls = _tls_files(listen.grpc_tls) if listen.grpc_tls else None
         stack.push_async_callback(self._sources.server.aclose, 0.0)
         await self._listen_xds(listen.grpc, None)
@@ -114,7 +114,7 @@ class Daemon:
     async def _listen_xds(self, address: Address, tls: TlsFiles | None) -> None:
         _check_free(address)
         port = await self._sources.server.listen(address, tls)
-        logger.info("xds.listening", address=f"{address.rpartition(':')[0]}:{port}", tls=bool(tls))
+        logger.info("xds_listening", address=f"{address.rpartition(':')[0]}:{port}", tls=bool(tls))
 
     # Readiness and life
 
@@ -122,7 +122,7 @@ class Daemon:
         """Tell the manager once every required registry is in, or has had its time."""
         await self._sources.supervisor.wait_ready()
         self._ready.set()
-        logger.info("daemon.ready")
+        logger.info("daemon_ready")
         self._notifier.ready(self._summary())
 
     async def _stay_alive(self) -> None:
@@ -180,19 +180,19 @@ class Daemon:
         except ConfigError as error:
             if status.error != str(error):
                 logger.error(
-                    "settings.rejected", problems=[str(problem) for problem in error.problems]
+                    "settings_rejected", problems=[str(problem) for problem in error.problems]
                 )
             status.error = str(error)
             return
         for what in _needs_restart(self._settings, settings):
-            logger.warning("settings.restart_needed", setting=what)
+            logger.warning("settings_restart_needed", setting=what)
         self._sources.supervisor.apply(settings.registries)
         self._sources.aggregate.set_mesh(settings.mesh)
         self._sources.engine.set_mesh(settings.mesh)
         logs.configure(settings.log.level, settings.log.format)
         status.reloads += 1
         self._loaded(settings)
-        logger.info("settings.reloaded", registries=[each.name for each in settings.registries])
+        logger.info("settings_reloaded", registries=[each.name for each in settings.registries])
 
     def _loaded(self, settings: Settings) -> None:
         known = self._sources.settings.warnings
@@ -202,11 +202,11 @@ class Daemon:
         self._sources.settings.warnings = tuple(str(each) for each in settings.warnings)
         for warning in self._sources.settings.warnings:
             if warning not in known:
-                logger.warning("settings.warning", problem=warning)
+                logger.warning("settings_warning", problem=warning)
 
     def _stop_asked(self) -> None:
         if self._stop.is_set():
-            logger.warning("daemon.killed")
+            logger.warning("daemon_killed")
             os._exit(130)
         self._stop.set()
 

@@ -54,7 +54,7 @@ class Notifier:
         except OSError as error:
             if not self._failed:
                 self._failed = True
-                logger.warning("notify.failed", socket=self._path, error=str(error))
+                logger.warning("notify_failed", socket=self._path, error=str(error))
         else:
             self._failed = False
 

@@ -68,7 +68,7 @@ class RegistryForm(Struct, frozen=True, forbid_unknown_fields=True):
         True
     )
     cluster_id: Annotated[
-        str, about("The cluster that its endpoints belong to; the registry's name unless set.")
+        str, about("The cluster that its endpoints belong to, where there is one.")
     ] = ""
 
 
@@ -318,7 +318,7 @@ def _registry_settings(
 ) -> RegistrySettings:
     context = RegistryContext(
         name=form.name,
-        cluster_id=form.cluster_id or form.name,
+        cluster_id=form.cluster_id or (form.name if spec.is_cluster else ""),
         domain=domain,
         namespace=form.namespace,
         export_to=form.export_to,

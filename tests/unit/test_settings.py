@@ -24,9 +24,11 @@ def create(_context: RegistryContext, _settings: ShelfSettings) -> Adapter:
 
 
 def load(name: str, origin: Origin) -> AdapterSpec:
-    """Knows two types, of which one makes host names."""
-    if name not in ("shelf", "namer", "files"):
+    """Knows some types, of which one makes host names and one is a cluster."""
+    if name not in ("shelf", "namer", "cluster", "files"):
         raise ConfigError(Problem(origin, "type", f"unknown registry type {name!r}"))
+    if name == "cluster":
+        return AdapterSpec(name, ShelfSettings, create, is_cluster=True)
     return AdapterSpec(name, ShelfSettings, create, names_hosts=name == "namer")
 
 
@@ -66,7 +68,7 @@ log: {level: debug}
     assert vms.adapter == ShelfSettings("services/", 3)
     assert vms.context == RegistryContext(
         name="vms",
-        cluster_id="vms",
+        cluster_id="",
         domain="mesh.local",
         namespace="shop",
         export_to=(".", "ops"),
@@ -93,6 +95,22 @@ log: {level: debug}
     assert settings.push.in_flight == Size(2**20)
     assert settings.file == FILE
     assert settings.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "cluster_id"),
+    [
+        ("{name: a, type: shelf, path: x}", ""),
+        ("{name: a, type: shelf, path: x, cluster_id: east}", "east"),
+        ("{name: a, type: cluster, path: x}", "a"),
+        ("{name: a, type: cluster, path: x, cluster_id: east}", "east"),
+    ],
+)
+def test_only_a_cluster_gives_its_name_to_endpoints(entry: str, cluster_id: str) -> None:
+    """The same machine in two folders stays one endpoint; that of two clusters are two."""
+    settings = decode_settings(f"registries: [{entry}]".encode(), FILE, load)
+
+    assert settings.registries[0].context.cluster_id == cluster_id
 
 
 def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +14,11 @@ from aggregator import logs
 from aggregator.cli.output import show_problems, show_table
 from aggregator.model.discovery import load_adapter
 from aggregator.model.errors import AdapterError, Origin, Problem, Severity
+from aggregator.model.registry import Adapter
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.settings import RegistrySettings
 from aggregator.settings import files_registry
+from config.kind_table import kinds
 
 
 class Finding(Struct, frozen=True):
@@ -37,7 +40,7 @@ def _validate(paths: tuple[Path, ...]) -> None:
     Exits with 1 if anything in them would be left out.
     """
     logs.silence()
-    finding = asyncio.run(read(paths))
+    finding = read(paths)
     show_problems(finding.problems)
     counts = (finding.services, finding.endpoints, finding.rules, len(finding.problems))
     show_table(("services", "endpoints", "rules", "problems"), [tuple(map(str, counts))])
@@ -45,12 +48,27 @@ def _validate(paths: tuple[Path, ...]) -> None:
         sys.exit(1)
 
 
-async def read(paths: tuple[Path, ...]) -> Finding:
+def read(paths: tuple[Path, ...]) -> Finding:
     """Run the adapter on each path until it is in sync, into one merged state."""
-    aggregate = Aggregate(lambda _changes: None, clock=time.monotonic)
-    failures: list[Problem] = []
+    sources: list[_Source] = []
     for index, path in enumerate(paths):
-        failures += await _read_one(aggregate, files_registry(f"files-{index}", path), path)
+        settings = files_registry(f"files-{index}", path)
+        spec = load_adapter(settings.type, Origin())
+        adapter = spec.create(settings.context, settings.adapter)
+        sources.append(_Source(path, settings, adapter))
+    kinds()  # Found by reading folders, which the event loop must not do.
+    return asyncio.run(_read_all(sources))
+
+
+class _Source(Struct, frozen=True):
+    path: Path
+    settings: RegistrySettings
+    adapter: Adapter
+
+
+async def _read_all(sources: Sequence[_Source]) -> Finding:
+    aggregate = Aggregate(lambda _changes: None, clock=time.monotonic)
+    failures = [problem for each in sources for problem in await _read_one(aggregate, each)]
     found = [problem for each in aggregate.problems().values() for problem in each]
     keys = aggregate.service_keys()
     return Finding(
@@ -61,14 +79,11 @@ async def read(paths: tuple[Path, ...]) -> Finding:
     )
 
 
-async def _read_one(
-    aggregate: Aggregate, settings: RegistrySettings, path: Path
-) -> tuple[Problem, ...]:
+async def _read_one(aggregate: Aggregate, source: _Source) -> tuple[Problem, ...]:
     """Feed one path; says why if it cannot be read at all."""
-    adapter = load_adapter(settings.type, Origin()).create(settings.context, settings.adapter)
     synced = asyncio.Event()
-    sink = aggregate.sink(settings.name, settings.context, synced.set)
-    running = asyncio.create_task(adapter.run(sink))
+    sink = aggregate.sink(source.settings.name, source.settings.context, synced.set)
+    running = asyncio.create_task(source.adapter.run(sink))
     waiting = asyncio.create_task(synced.wait())
     await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
     failed = None if synced.is_set() else running.exception()
@@ -77,7 +92,7 @@ async def _read_one(
     await asyncio.wait((running, waiting))
     if failed is not None and not isinstance(failed, AdapterError):
         raise failed
-    return (Problem(Origin(str(path)), "", str(failed)),) if failed else ()
+    return (Problem(Origin(str(source.path)), "", str(failed)),) if failed else ()
 
 
 COMMAND: Final = _validate

@@ -207,7 +207,8 @@ async def test_a_signal_ends_it_with_its_streams_open(
             call.cancel()
 
     assert "a.mesh" in str(response)
-    assert [each["message"] for each in daemon.events[-2:]] == ["daemon.stopping", "daemon.stopped"]
+    last = [each["message"] for each in daemon.events][-3:]
+    assert last == ["daemon_stopping", "client disconnected", "daemon_stopped"]
     assert daemon.noise == []
 
 
@@ -247,7 +248,7 @@ async def test_broken_settings_change_nothing_and_are_told_once(folder: Folder) 
     async with serving("-c", str(folder.file)) as daemon:
         await daemon.ready()
         folder.write("b", extra="lissten: {}\n")
-        await eventually(lambda: daemon.logged("settings.rejected"))
+        await eventually(lambda: daemon.logged("settings_rejected"))
         daemon.signal(signal.SIGHUP)
         folder.write("b", extra="lissten: {}\n# again\n")
         await eventually(
@@ -263,7 +264,7 @@ async def test_broken_settings_change_nothing_and_are_told_once(folder: Folder) 
     assert "did you mean 'listen'?" in settings["error"]
     assert mended["error"] == ""
     assert mended["reloads"] == 1
-    (rejection,) = daemon.logged("settings.rejected")
+    (rejection,) = daemon.logged("settings_rejected")
     assert rejection["problems"] == [
         f"{folder.file}:3: lissten: unknown field 'lissten'; did you mean 'listen'?"
     ]
@@ -274,9 +275,9 @@ async def test_settings_that_take_a_restart_are_named(folder: Folder) -> None:
     async with serving("-c", str(folder.file)) as daemon:
         await daemon.ready()
         folder.write("a", extra="push: {write_timeout: 10s}\nlisten: {debug: any}\n")
-        await eventually(lambda: daemon.logged("settings.reloaded"))
+        await eventually(lambda: daemon.logged("settings_reloaded"))
 
-    named = [event["setting"] for event in daemon.logged("settings.restart_needed")]
+    named = [event["setting"] for event in daemon.logged("settings_restart_needed")]
     assert named == ["listen", "push"]
 
 
