@@ -163,7 +163,7 @@ class AdapterSpec(Struct, frozen=True):
 
     `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its
     libraries, if any. `names_hosts` says that it makes host names itself, by the registry's
-    `host_template`; `is_cluster` that endpoints belong to a cluster, called like the registry unless
+    `host_template`; `is_cluster` that endpoints are of a cluster, called like the registry unless
     told otherwise. `longest_wait` bounds the back-off, in seconds; it is short where asking again
     costs the registry nothing.
     """
