@@ -43,7 +43,7 @@ def _type(subscription: Subscription, now: float) -> dict[str, object]:
                 "error": rejection.error,
                 "origins": rejection.origins,
             }
-            for versions in subscription.rejected.values()
+            for versions in subscription.isolation.rejected.values()
             for rejection in versions.values()
         ],
     }
@@ -53,7 +53,7 @@ def _status(subscription: Subscription) -> str:
     """Istio's words, and one for a proxy that has refused something."""
     if not subscription.nonce_sent:
         return "NOT SENT"
-    if subscription.rejected:
+    if subscription.isolation.rejected:
         return "ERROR"
     return "STALE" if subscription.unacknowledged else "SYNCED"
 
