@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Protocol as Interface
 
 from google.protobuf.message import Message
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Severity
@@ -59,11 +59,20 @@ class Resource(Struct, frozen=True, eq=False, weakref=True):
     body_start: int
     clusters: frozenset[str] = frozenset()
     origins: tuple[str, ...] = ()
+    whole: "Whole | None" = None
 
     @property
     def body(self) -> bytes:
         """The serialised message."""
         return self.any_field[self.body_start :]
+
+
+class Whole(Struct, frozen=True, eq=False):
+    """What a joined resource was made of: a head with parts in its repeated *field*."""
+
+    head: Resource
+    parts: tuple[Resource, ...]
+    field: int
 
 
 _ONE_BYTE = tuple(bytes([value]) for value in range(0x80))
@@ -129,6 +138,26 @@ def resource_of(
     """Serialise once, deterministically."""
     body = message.SerializeToString(deterministic=True)
     return resource_of_bytes(kind, name, body, clusters=clusters, origins=origins)
+
+
+def join(kind: ResourceType, name: str, whole: Whole) -> Resource:
+    """The head's bytes with every part appended: protobuf joins repeated fields by
+    concatenation.
+    """
+    head, parts = whole.head, whole.parts
+    if not parts:
+        return head
+    body = b"".join([head.body, *(frame(whole.field, part.body) for part in parts)])
+    version = content_hash(head.version.encode(), *(part.version.encode() for part in parts))
+    joined = resource_of_bytes(
+        kind,
+        name,
+        body,
+        version=version,
+        clusters=head.clusters.union(*(part.clusters for part in parts)),
+        origins=(origin for each in (head, *parts) for origin in each.origins),
+    )
+    return structs.replace(joined, whole=whole)
 
 
 class Root(StrEnum):

@@ -2,7 +2,7 @@
 unit.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from typing import Protocol as Interface
 
@@ -11,9 +11,8 @@ from aggregator.generators.spec import (
     Resource,
     ResourceType,
     Unit,
-    content_hash,
-    frame,
-    resource_of_bytes,
+    Whole,
+    join,
 )
 from aggregator.push.known import Known
 from aggregator.push.unit import Built
@@ -185,30 +184,12 @@ class ViewState:
         state.changed.add(name)
 
     def _join(self, whole: ResourceType, spec: GeneratorSpec, name: str) -> Resource | None:
-        """The head's bytes with every part appended: protobuf joins repeated fields by
-        concatenation.
-        """
         head = self._heads.get(name)
         if head is None:
             return None
-        parts = [part for _, part in sorted(self._parts.get(name, {}).items())]
-        if not parts:
-            return head
-        version = content_hash(head.version.encode(), *(part.version.encode() for part in parts))
-        body = b"".join([head.body, *(frame(spec.part_field, part.body) for part in parts)])
-        return resource_of_bytes(
-            whole,
-            name,
-            body,
-            version=version,
-            clusters=head.clusters.union(*(part.clusters for part in parts)),
-            origins=_origins([head, *parts]),
-        )
+        parts = tuple(part for _, part in sorted(self._parts.get(name, {}).items()))
+        return join(whole, name, Whole(head, parts, spec.part_field))
 
 
 def _unit_order(place: Place) -> tuple[str, str]:
     return (place[1].root, place[1].key)
-
-
-def _origins(resources: Iterable[Resource]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(origin for each in resources for origin in each.origins))

@@ -25,10 +25,11 @@ from aggregator.model.proxy import Proxy
 from aggregator.push.engine import Engine
 from aggregator.xds.budget import Budget
 from aggregator.xds.cache import PlanCache
+from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
 from aggregator.xds.node import decode_node
 from aggregator.xds.stream import Stream
-from aggregator.xds.subscription import Rejection, Session, Waits
+from aggregator.xds.subscription import Session, Waits
 
 log = structlog.get_logger()
 

@@ -15,8 +15,9 @@ from aggregator.push.engine import Engine
 from aggregator.push.known import Response
 from aggregator.push.state import ViewDiff, ViewState
 from aggregator.xds.budget import Budget
+from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
-from aggregator.xds.subscription import Rejection, Session
+from aggregator.xds.subscription import Session
 
 log = structlog.get_logger()
 

@@ -25,6 +25,7 @@ from aggregator.model.errors import StreamError
 from aggregator.push.known import Changes, Known, Response
 from aggregator.push.state import ViewDiff, ViewState
 from aggregator.xds.cache import Plan, PlanCache
+from aggregator.xds.isolation import Isolation, Rejection
 from aggregator.xds.message import (
     UNKNOWN_VERSION,
     Request,
@@ -33,7 +34,6 @@ from aggregator.xds.message import (
     encode_response,
     unknown,
 )
-from aggregator.xds.nack import named_culprits
 
 WILDCARD: Final = "*"
 NOTHING: Final[frozenset[str]] = frozenset()
@@ -50,16 +50,6 @@ class Waits(Struct, frozen=True):
     trial: float = 1.0
 
 
-class Rejection(Struct, frozen=True):
-    """A resource that the client did not take, with its words."""
-
-    type_url: str
-    name: str
-    version: str
-    error: str
-    origins: tuple[str, ...]
-
-
 class Sent(Struct, eq=False):
     """A response that is not acknowledged yet."""
 
@@ -71,7 +61,7 @@ class Sent(Struct, eq=False):
 class Subscription:
     """One type on one stream."""
 
-    def __init__(self, kind: ResourceType, *, delta: bool) -> None:
+    def __init__(self, kind: ResourceType, *, delta: bool, trial_seconds: float) -> None:
         self.kind: Final = kind
         self.delta: Final = delta
         self.wildcard = False
@@ -86,10 +76,7 @@ class Subscription:
         self.fresh = False
         self.changed_at = 0.0
         self.pending: Final[deque[Sent]] = deque()
-        self.rejected: Final[dict[str, dict[str, Rejection]]] = {}
-        self.fallback: Final[dict[str, Resource | None]] = {}
-        self.quarantine: Final[deque[frozenset[str]]] = deque()
-        self.trial_until = math.inf
+        self.isolation: Final = Isolation(kind, delta=delta, trial_seconds=trial_seconds)
         # For people: what was sent and answered last.
         self.nonce_sent = ""
         self.nonce_acked = ""
@@ -149,9 +136,7 @@ class Subscription:
         self.known = self.known.without(gone)
         self.dirty -= gone
         self.forced -= gone
-        for name in gone:
-            self.rejected.pop(name, None)
-            self.fallback.pop(name, None)
+        self.isolation.forget(gone)
 
     def may_have_lost(self, names: Iterable[str], now: float) -> None:
         """The client may or may not have these: they are sent again, removals too."""
@@ -170,45 +155,21 @@ class Subscription:
         while True:
             sent = self.pending.popleft()
             done.append(sent)
-            for name, resource in sent.response.changes:
-                self._took(name, resource)
+            self.isolation.took(sent.response.changes)
             if sent.response.nonce == nonce:
                 break
         self.acknowledged = True
         self.nonce_acked, self.acked_at = nonce, now
         self.version_acked = done[-1].response.version
-        if not any(sent.response.nonce == nonce for sent in self.pending) and not self.rejected:
+        if not self.isolation.active:
             self.last_error = ""
-        self._end_trial({name for sent in done for name, _ in sent.response.changes}, now)
         return tuple(done)
-
-    def _took(self, name: str, resource: Resource | None) -> None:
-        """A name was acknowledged; if it is not just what stands in for a refused version, it is
-        well again.
-        """
-        if name in self.fallback and self.fallback[name] is not resource:
-            if self.on_trial(name) is None:
-                self.rejected.pop(name, None)
-            if self.on_trial(name) is not False:
-                self.fallback.pop(name)
-
-    def _end_trial(self, taken: set[str], now: float) -> None:
-        """The group on trial was taken: the next one is tried."""
-        if self.quarantine and self.quarantine[0] & taken:
-            self.quarantine.popleft()
-            self._begin_trial(now)
-
-    def _begin_trial(self, now: float) -> None:
-        self.trial_until = math.inf
-        if self.quarantine:
-            self.mark(self.quarantine[0], now)
 
     def reject(self, nonce: str, error: str, now: float) -> tuple[Rejection, ...] | None:
         """The client refused this response, or a part of it; None if it is not one that waits.
 
-        Who is to blame is what the error names, or what is left alone; otherwise the response's
-        resources are tried again by halves. All that the response held counts as unknown until it
-        is acknowledged.
+        All that the response held counts as unknown until it is acknowledged, for a client applies
+        a part of what it rejects.
         """
         if all(sent.response.nonce != nonce for sent in self.pending):
             return None
@@ -219,67 +180,21 @@ class Subscription:
             sent = self.pending.popleft()
             if sent.response.nonce == nonce:
                 break
-        suspects = {
-            name: resource
-            for name, resource in sent.response.changes
-            if resource is not None and self.fallback.get(name) is not resource
-        }
-        for name in suspects:
-            last = before.resources.get(name)
-            if last is not None and last.any_field:
-                self.fallback[name] = last
-            else:
-                self.fallback.setdefault(name, None)
-        culprits = self._culprits(suspects, error)
-        rejections = tuple(
-            Rejection(self.kind.type_url, name, each.version, error, each.origins)
-            for name, each in sorted(culprits.items())
-        )
-        for rejection in rejections:
-            self.rejected.setdefault(rejection.name, {})[rejection.version] = rejection
-        self._divide(suspects, culprits, now)
-        if suspects:
+        verdict = self.isolation.blame(before, sent.response.changes, error)
+        if verdict.suspects:
             self.may_have_lost((name for name, _ in sent.response.changes), now)
-        return rejections
+        return verdict.rejections
 
-    def _culprits(self, suspects: Mapping[str, Resource], error: str) -> dict[str, Resource]:
-        if len(suspects) == 1:
-            return dict(suspects)
-        named = named_culprits(self.kind, suspects, error)
-        return {name: suspects[name] for name in named}
-
-    def _divide(
-        self, suspects: Mapping[str, Resource], culprits: Mapping[str, Resource], now: float
-    ) -> None:
-        """Put unnamed suspects into groups that are tried one after the other."""
-        groups = [group - suspects.keys() for group in self.quarantine]
-        self.quarantine.clear()
-        if not culprits and suspects:
-            names = sorted(suspects)
-            middle = (len(names) + 1) // 2
-            groups[:0] = [frozenset(names[:middle]), frozenset(names[middle:])]
-        self.quarantine.extend(frozenset(group) for group in groups if group)
-        self._begin_trial(now)
-
-    def on_trial(self, name: str) -> bool | None:
-        """Whether a name under suspicion has its turn; None if it is not under suspicion."""
-        for position, group in enumerate(self.quarantine):
-            if name in group:
-                return position == 0
-        return None
-
-    def expire_trial(self, now: float) -> None:
-        """A trial that is not refused in time counts as taken: refusals come at once,
-        acknowledgements may wait for warmth.
-        """
-        if self.quarantine and now >= self.trial_until:
-            self.quarantine.popleft()
-            self._begin_trial(now)
+    def go_on_searching(self, now: float) -> None:
+        """Take up what is to be tried now to find out what the client rejects."""
+        due = self.isolation.due(now)
+        if due:
+            self.mark(due, now)
 
     @property
     def simple(self) -> bool:
         """Whether what to send follows from the view and the known state alone."""
-        return not (self.forced or self.rejected or self.quarantine)
+        return not (self.forced or self.isolation.active)
 
 
 class Session:
@@ -337,7 +252,7 @@ class Session:
             raise StreamError(message)
         subscription = self.subscriptions.get(request.type_url)
         if subscription is None:
-            subscription = Subscription(kind, delta=self.delta)
+            subscription = Subscription(kind, delta=self.delta, trial_seconds=self._waits.trial)
             self.subscriptions[request.type_url] = subscription
             self._order = sorted(self.subscriptions.values(), key=lambda each: each.kind.order)
         if not subscription.started:
@@ -483,7 +398,7 @@ class Session:
         """What is to be written now; it counts as sent."""
         self._retry_at = math.inf
         for subscription in self._order:
-            subscription.expire_trial(now)
+            subscription.go_on_searching(now)
             if subscription.has_work:
                 response = self._respond(subscription, now)
                 if response is not None:
@@ -493,7 +408,7 @@ class Session:
 
     def wake_at(self) -> float:
         """When `next_response` is to be asked again though nothing happens; infinity for never."""
-        trials = (each.trial_until for each in self._order if each.quarantine)
+        trials = (each.isolation.trial_until for each in self._order)
         return min(self._retry_at, *trials, math.inf)
 
     def _respond(self, subscription: Subscription, now: float) -> Response | None:
@@ -602,19 +517,10 @@ class Session:
         """
         want = subscription.wanted(view, name)
         if want is None:
-            subscription.rejected.pop(name, None)
-            subscription.fallback.pop(name, None)
+            subscription.isolation.forget((name,))
         if want is None or subscription.simple:
             return True, want
-        trial = subscription.on_trial(name)
-        rejected = want.version in subscription.rejected.get(name, {})
-        if trial is True or (trial is None and not rejected):
-            return True, want
-        last = subscription.fallback.get(name)
-        # A state-of-the-world response leaves out what has no accepted version; delta says nothing
-        # of it.
-        removable = subscription.kind.full_state and (rejected or not self.delta)
-        return last is not None or removable, last
+        return subscription.isolation.choose(want)
 
     def _must_keep(
         self, subscription: Subscription, view: ViewState, name: str, now: float
@@ -695,8 +601,7 @@ class Session:
         subscription.nonce_sent, subscription.sent_at = response.nonce, now
         names = frozenset(name for name, _ in response.changes)
         subscription.forced -= names
-        if subscription.quarantine and subscription.quarantine[0] & names:
-            subscription.trial_until = now + self._waits.trial
+        subscription.isolation.sent(response.changes, now)
         subscription.fresh = False
         if subscription.kind is CLUSTER:
             self._clusters_sent(subscription, before, response, now)

@@ -447,7 +447,7 @@ def test_rejected_cluster_holds_back_none_of_the_others(delta: bool, named: bool
     reject_until_settled(client, {"bad", "bad too"}, named=named)
     have = client.has(CLUSTER)
     assert {f"c{n}" for n in range(100)} - {"c33", "c77"} <= have.keys()
-    rejected = client.session.subscriptions[CLUSTER.type_url].rejected
+    rejected = client.session.subscriptions[CLUSTER.type_url].isolation.rejected
     assert rejected.keys() == {"c33", "c77"}
     if not delta:
         assert {"c33", "c77"}.isdisjoint(have)
@@ -505,7 +505,7 @@ def test_mended_resource_is_tried_again() -> None:
     client.change()
     reject_until_settled(client, {"bad"})
     assert client.has(CLUSTER) == {"old": "mended"}
-    assert client.session.subscriptions[CLUSTER.type_url].rejected == {}
+    assert client.session.subscriptions[CLUSTER.type_url].isolation.rejected == {}
 
 
 def test_rejected_response_counts_as_unknown() -> None:
