@@ -15,12 +15,12 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry
-from watchfiles import awatch
 
 from aggregator import logs
 from aggregator.debug.http import HttpServer, build_app
 from aggregator.debug.metrics import StateCollector
 from aggregator.debug.sources import SettingsStatus, Sources
+from aggregator.follow import follow
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable
 from aggregator.model.discovery import find
 from aggregator.model.errors import ConfigError, MeshError
@@ -40,9 +40,6 @@ T = TypeVar("T")
 
 GRACE_SECONDS: Final = 1.0
 """How long streams may take to end once we stop."""
-
-FILE_CHECK_MILLISECONDS: Final = 10_000
-"""How often the settings file is compared even if no event says that it changed."""
 
 
 class ListenError(MeshError):
@@ -140,29 +137,11 @@ class Daemon:
     # Reloading
 
     async def _watch_file(self) -> None:
-        """Ask for a reload when the content of the settings file changes.
-
-        Its folder is watched, not the file: editors and ConfigMaps replace files by renaming.
-        """
-        file = self._settings.file
-        if file is None:
+        """Ask for a reload when the content of the settings file changes."""
+        if self._settings.file is None:
             return
-        content = await asyncio.to_thread(_content, file)
-        async for _ in awatch(
-            file.absolute().parent,
-            recursive=False,
-            watch_filter=None,
-            step=20,
-            debounce=200,
-            rust_timeout=FILE_CHECK_MILLISECONDS,
-            yield_on_timeout=True,
-            stop_event=self._stop,
-        ):
-            present = await asyncio.to_thread(_content, file)
-            # A file that is away is about to be replaced.
-            if present not in (content, None):
-                content = present
-                self._reload.set()
+        async for _ in follow(self._settings.file):
+            self._reload.set()
 
     async def _follow_reloads(self) -> None:
         while True:
@@ -298,10 +277,3 @@ async def _bind(address: Address, start: Awaitable[T]) -> T:
         return await start
     except OSError as error:
         raise ListenError(_refusal(address, error)) from error
-
-
-def _content(file: Path) -> bytes | None:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None

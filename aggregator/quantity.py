@@ -7,6 +7,8 @@ from typing import Final
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6}
 _SIZE: Final = re.compile(rf"(\d{{1,15}}) ?({'|'.join(_UNITS)})", re.ASCII)
 
+_WILDCARDS: Final = frozenset({str(ipaddress.IPv4Address(0)), str(ipaddress.IPv6Address(0))})
+
 
 class Size(int):
     """A number of bytes. A class of its own, so that decoding knows what to parse."""
@@ -63,6 +65,11 @@ class Address(str):
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
         return is_loopback(self.host)
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether every address of this machine is meant."""
+        return self.host in _WILDCARDS
 
 
 def is_loopback(host: str) -> bool:

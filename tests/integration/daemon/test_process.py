@@ -226,6 +226,34 @@ async def test_a_changed_file_brings_registries_and_takes_them_away(folder: Fold
     assert daemon.noise == []
 
 
+async def test_a_registry_with_other_settings_is_replaced(folder: Folder) -> None:
+    """The name stays, what it reads is another folder; the old one is served until that is in."""
+    async with serving("-c", str(folder.file)) as daemon:
+        await daemon.ready()
+        folder.file.write_text("registries: [{name: a, type: files, path: b}]\n")
+        await eventually(daemon.hosts, lambda hosts: hosts == {"b.mesh"})
+        assert await daemon.get("/ready") == "ready\n"
+
+    assert [event["adapter"] for event in daemon.logged("registry_replacing")] == ["a"]
+
+
+async def test_a_second_signal_does_not_wait(folder: Folder) -> None:
+    """Whoever asks twice wants it gone."""
+    async with serving("-c", str(folder.file)) as daemon:
+        await daemon.ready()
+        async with grpc.aio.insecure_channel(daemon.grpc) as channel:
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            call = stub.StreamAggregatedResources()
+            node = base_pb2.Node(id="proxy-1")
+            await call.write(discovery_pb2.DiscoveryRequest(type_url=CLUSTER.type_url, node=node))
+            await call.read()
+            daemon.signal(signal.SIGTERM)
+            await eventually(lambda: daemon.logged("daemon_stopping"))
+            daemon.signal(signal.SIGTERM)
+            assert await daemon.process.wait() == 130
+            call.cancel()
+
+
 async def test_a_config_map_update_is_noticed(folder: Folder) -> None:
     """Kubernetes swaps a link two steps away from the file; its own name never changes."""
     mount = folder.root / "mount"
@@ -313,8 +341,17 @@ async def test_health_asks_the_running_daemon(folder: Folder) -> None:
             stdout=PIPE,
         )
         output, _ = await health.communicate()
+        folder.file.write_text(
+            folder.file.read_text()
+            + f"listen: {{http: '0.0.0.0:{daemon.http.rpartition(':')[2]}'}}\n"
+        )
+        by_file = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aggregator.cli.main", "health", "-c", str(folder.file)
+        )
+        await by_file.wait()
 
     assert (health.returncode, output) == (0, b"ready\n")
+    assert by_file.returncode == 0
 
 
 async def test_a_proxy_is_told_nothing_before_the_registries_are_in(folder: Folder) -> None:
