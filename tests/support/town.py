@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from aggregator.model.errors import Severity
 from tests.support.folder_mesh import FolderMesh
 from tests.support.http_client import Answer, HttpClient
 from tests.support.poll import eventually
@@ -61,11 +62,15 @@ class Town:
         proves that those before it hold, once everything was acknowledged.
         """
         await self._pass_sentinel()
-        await eventually(self._acknowledged, seconds=SETTLE_SECONDS, hint="not acknowledged")
+        await eventually(self._acknowledged, seconds=SETTLE_SECONDS, hint=self._faults())
         await self._pass_sentinel()
 
     def _acknowledged(self) -> bool:
         return self.mesh.settled(self.envoy.node.id)
+
+    def _faults(self) -> str:
+        rejected = self.mesh.errors(self.envoy.node.id)
+        return f"rejected: {rejected}; in files: {self.mesh.aggregate.problems()}"
 
     async def _pass_sentinel(self) -> None:
         self._round += 1
@@ -81,7 +86,7 @@ class Town:
             lambda answer: answer.body == mark,
             seconds=SETTLE_SECONDS,
             every=0.01,
-            hint=f"round {mark} did not come; rejected: {self.mesh.errors(self.envoy.node.id)}",
+            hint=f"round {mark} did not come; {self._faults()}",
         )
 
 
@@ -153,11 +158,21 @@ class Case:
         """Write all of it to the file, and return once it is in force."""
         self.save()
         await self.town.settle()
+        told = self.town.mesh.aggregate.problems().get(("files", self._file), ())
+        assert not [str(each) for each in told if each.severity is Severity.ERROR]
         return self
 
     def save(self) -> None:
         """Write all of it to the file."""
-        self.town.mesh.write(f"{self.town.name}-{self.name}.yaml", *self._documents.values())
+        self.town.mesh.write(self._file, *self._documents.values())
+
+    def delete(self) -> None:
+        """Delete the file."""
+        self.town.mesh.remove(self._file)
+
+    @property
+    def _file(self) -> str:
+        return f"{self.town.name}-{self.name}.yaml"
 
     def _put(self, kind: str, name: str, spec: Document, hosts: Sequence[str] = ()) -> None:
         whole = f"{self.name}-{re.sub('[^a-z0-9-]', '-', name)}".rstrip("-")

@@ -23,7 +23,8 @@ LOOPBACK: Final = "127.0.0.1"
 class Received(Struct, frozen=True):
     """A request as it arrived; `headers` have lower-case names, `path` has no query.
 
-    `server_name` and `client` are the SNI and the common name of the client's certificate.
+    `peer` is the other end of the connection, `server_name` and `client` are the SNI and the common
+    name of the client's certificate.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Received(Struct, frozen=True):
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: str
+    peer: str = ""
     server_name: str = ""
     client: str = ""
     alpn: str = ""
@@ -44,7 +46,8 @@ class Received(Struct, frozen=True):
 class HttpBackend:
     """Answers every request with JSON: its own name and what it received.
 
-    Listens on a port that the system picks, or on the Unix socket *path*.
+    Listens on a port that the system picks, or on the Unix socket *path*. *status* is for requests
+    that do not ask for another one.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class HttpBackend:
         port: int = 0,
         path: Path | None = None,
         tls: ssl.SSLContext | None = None,
+        status: int = 200,
     ) -> None:
         self.name: Final = name
         self.address: Final = str(path) if path else address
+        self.status = status
         self.port = port
         self.received: Final[list[Received]] = []
         self._path: Final = path
@@ -136,7 +141,7 @@ class HttpBackend:
 
     def _status(self, authority: str, wishes: Mapping[str, str]) -> int:
         if "x-fail" not in wishes:
-            return int(wishes.get("x-status", 200))
+            return int(wishes.get("x-status", self.status))
         key = f"{authority} {wishes.get('x-key', '')}"
         self._failed[key] += 1
         if self._failed[key] > int(wishes["x-fail"]):
@@ -145,12 +150,14 @@ class HttpBackend:
 
     async def _read(self, request: web.Request) -> Received:
         tls = cast(ssl.SSLObject | None, request.get_extra_info("ssl_object"))
+        peer = request.get_extra_info("peername")
         return Received(
             request.method,
             request.raw_path.partition("?")[0],
             dict(request.query),
             {name.lower(): value for name, value in request.headers.items()},
             (await request.read()).decode(errors="replace"),
+            peer=f"{peer[0]}:{peer[1]}" if peer else "",
             server_name=self._names.get(id(tls), "") if tls else "",
             client=_common_name(request.get_extra_info("peercert")) if tls else "",
             alpn=(tls.selected_alpn_protocol() or "") if tls else "",
