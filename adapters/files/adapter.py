@@ -12,11 +12,12 @@ from typing import Final
 import structlog
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
+from watchfiles import awatch
 
 from adapters.files.committer import Committer
 from adapters.files.folder import Folder, Listing
 from adapters.files.reader import Batch, Reader, Result, chunks, stale
-from adapters.files.watch import OnEvent, Watch
+from adapters.files.watch import Events, OnEvent, Watch
 from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext, RegistrySink
 
 RESCAN: Final = 30.0
@@ -49,12 +50,14 @@ class FilesAdapter:
         settings: FilesSettings,
         *,
         on_event: OnEvent | None = None,
+        events: Events = awatch,
         rescan: float = RESCAN,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self._context = context
         self._settings = settings
         self._on_event = on_event
+        self._events = events
         self._rescan = rescan
         bare: FilteringBoundLogger = log or structlog.get_logger(__name__)
         self._log = bare.bind(adapter=context.name)
@@ -71,7 +74,11 @@ class FilesAdapter:
                 Folder, path, self._settings.glob, recursive=self._settings.recursive
             )
             async with Watch(
-                folder.path, recursive=folder.recursive, on_event=self._on_event, log=self._log
+                folder.path,
+                recursive=folder.recursive,
+                on_event=self._on_event,
+                events=self._events,
+                log=self._log,
             ) as watch:
                 reader = Reader(folder, self._context)
                 await _Follower(folder, reader, watch, committer, self._rescan).follow()

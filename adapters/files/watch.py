@@ -6,7 +6,7 @@ What comes while nobody waits is gathered. Knows nothing of what is in the files
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import structlog
 from structlog.typing import FilteringBoundLogger
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 STEP_MS: Final = 2
 """How often the watcher looks what the system told; a lone change waits for two looks."""
@@ -27,6 +27,9 @@ _STOP_CHECK_MS: Final = 1000
 OnEvent = Callable[[float, Collection[str]], None]
 """Called with the monotonic time at which the watcher told of changes, and their paths."""
 
+Events = Callable[..., AsyncGenerator[set[tuple[Change, str]], None]]
+"""What tells the changes: `watchfiles.awatch`, or what a test has in its place."""
+
 
 class Watch:
     """Watches one folder while its context is open. Changes from then on are not missed."""
@@ -37,12 +40,14 @@ class Watch:
         *,
         recursive: bool,
         on_event: OnEvent | None = None,
+        events: Events = awatch,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self._path = path
         self._recursive = recursive
         self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
         self._on_event = on_event
+        self._events = events
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -82,7 +87,7 @@ class Watch:
 
     async def _run(self) -> None:
         try:
-            batches = awatch(
+            batches = self._events(
                 self._path,
                 watch_filter=None,
                 debounce=LONGEST_MS,
