@@ -26,6 +26,10 @@ def _no_proxy_labels(_config: Config) -> frozenset[str]:
     return frozenset()
 
 
+def _no_destinations(_config: Config, _domain: str) -> frozenset[str]:
+    return frozenset()
+
+
 def _no_export(_config: Config) -> tuple[str, ...]:
     return ()
 
@@ -37,7 +41,7 @@ class KindSpec(Struct, frozen=True):
     ``*.foo``, that an object speaks of, for the domain ("cluster.local") that completes short
     names. `selectors` are label selectors on proxies, and `proxy_labels` names of single proxy
     labels that the object compares. `export_to` is the object's own list; empty means the mesh's
-    default.
+    default. `destinations` are the fully qualified hosts that it sends traffic to.
     """
 
     kind: str
@@ -50,6 +54,7 @@ class KindSpec(Struct, frozen=True):
     selectors: Callable[[Config], tuple[Labels, ...]] = _no_selectors
     proxy_labels: Callable[[Config], frozenset[str]] = _no_proxy_labels
     export_to: Callable[[Config], tuple[str, ...]] = _no_export
+    destinations: Callable[[Config, str], frozenset[str]] = _no_destinations
 
     @property
     def api_versions(self) -> tuple[str, ...]:

@@ -217,8 +217,25 @@ class RecordingView(View):
         if not self._exported(service.namespace, service.export_to):
             return False
         sidecar = self.sidecar()
-        return sidecar is None or imported(
-            sidecar, service.namespace, service.host, self.in_namespace
+        return (
+            sidecar is None
+            or imported(sidecar, service.namespace, service.host, self.in_namespace)
+            or self._sent_to(sidecar, service.host)
+        )
+
+    def _sent_to(self, sidecar: Config, host: str) -> bool:
+        """Whether a VirtualService that the Sidecar imports sends traffic to the host.
+
+        Istio's rule: such a service is known without being imported, so that the rule works.
+        """
+        self.facts.add((w.DESTINATION, host))
+        return any(
+            self._exported(rule.namespace, self._export_of(rule))
+            and any(
+                imported(sidecar, rule.namespace, each, self.in_namespace)
+                for each in self._world.kinds[rule.kind].hosts(rule, self._world.domain)
+            )
+            for rule in self._world.by_destination.get(host, ())
         )
 
     def service(self, host: str) -> Service | None:

@@ -8,7 +8,7 @@ read them must be built anew.
 from bisect import insort
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from typing import Protocol as Interface
 
 from aggregator.generators.spec import Root, Unit
@@ -26,6 +26,7 @@ from aggregator.model.service import Endpoint, Labels, Protocol, Service, Servic
 from config.kind import KindSpec
 from config.mesh import MeshConfig
 
+T = TypeVar("T", bound=Hashable)
 Fact = tuple[str, Hashable]
 
 HOST: Final = "host"
@@ -37,6 +38,7 @@ ADDRESS: Final = "address"
 UNDER: Final = "under"
 CONFIG: Final = "config"
 CONFIG_HOST: Final = "config_host"
+DESTINATION: Final = "destination"
 MESH: Final = "mesh"
 
 
@@ -106,6 +108,7 @@ class World:
         self.endpoints: Final[dict[ServiceKey, tuple[Endpoint, ...]]] = {}
         self.configs: Final[dict[ConfigKey, Config]] = {}
         self.by_config_host: Final[dict[tuple[str, str], tuple[Config, ...]]] = {}
+        self.by_destination: Final[dict[str, tuple[Config, ...]]] = {}
         self.http_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.tcp_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.by_address: Final[dict[str, list[tuple[float, ServiceKey]]]] = {}
@@ -258,13 +261,14 @@ class World:
         for host in {*old_hosts, *new_hosts}:
             index = (key.kind, host)
             touched.facts.add((CONFIG_HOST, index))
-            others = [each for each in self.by_config_host.get(index, ()) if each.key != key]
-            if new is not None and host in new_hosts:
-                insort(others, new, key=_config_age)
-            if others:
-                self.by_config_host[index] = tuple(others)
-            else:
-                self.by_config_host.pop(index, None)
+            _list_config(self.by_config_host, index, key, new if host in new_hosts else None)
+        old_ends = spec.destinations(old, self.domain) if old else frozenset()
+        new_ends = spec.destinations(new, self.domain) if new else frozenset()
+        for host in old_ends | new_ends:
+            # Who is sent to matters, and from which hosts; not the rest of the rule.
+            if (host in old_ends, old_hosts) != (host in new_ends, new_hosts):
+                touched.facts.add((DESTINATION, host))
+            _list_config(self.by_destination, host, key, new if host in new_ends else None)
         self._count(spec, old, new, touched)
         if key.kind == "Sidecar":
             touched.views_move = True
@@ -357,6 +361,19 @@ class World:
                 return (
                     unit.key in self.by_host or ("VirtualService", unit.key) in self.by_config_host
                 )
+
+
+def _list_config(
+    index: dict[T, tuple[Config, ...]], place: T, key: ConfigKey, new: Config | None
+) -> None:
+    """Replace one object in an index, oldest first."""
+    others = [each for each in index.get(place, ()) if each.key != key]
+    if new is not None:
+        insort(others, new, key=_config_age)
+    if others:
+        index[place] = tuple(others)
+    else:
+        index.pop(place, None)
 
 
 def _config_age(config: Config) -> tuple[float, str, str]:

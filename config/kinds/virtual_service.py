@@ -243,6 +243,17 @@ def _export_to(config: Config) -> tuple[str, ...]:
     return spec.export_to
 
 
+def _destinations(config: Config, domain: str) -> frozenset[str]:
+    spec: VirtualService = config.spec
+    rules: tuple[HTTPRoute | TLSRoute | TCPRoute, ...] = (*spec.http, *spec.tls, *spec.tcp)
+    hosts = {each.destination.host for rule in rules for each in rule.route}
+    for rule in spec.http:
+        hosts.update(mirror.destination.host for mirror in rule.mirrors)
+        if rule.mirror is not None:
+            hosts.add(rule.mirror.host)
+    return frozenset(resolve_host(host, config.namespace, domain) for host in hosts if host)
+
+
 KIND: Final = KindSpec(
     kind="VirtualService",
     plural="virtualservices",
@@ -253,4 +264,5 @@ KIND: Final = KindSpec(
     hosts=_hosts,
     selectors=_selectors,
     export_to=_export_to,
+    destinations=_destinations,
 )

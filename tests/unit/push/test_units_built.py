@@ -8,16 +8,15 @@ import pytest
 
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable, Resource, Unit, View
 from aggregator.model.change import Change
-from aggregator.model.proxy import Proxy
-from aggregator.model.service import ServiceKey, labels_of
+from aggregator.model.service import ServiceKey
 from aggregator.push.engine import Engine
-from aggregator.push.state import ViewDiff, ViewState
 from config.kinds.destination_rule import DestinationRule
 from config.kinds.sidecar import Sidecar
 from config.kinds.virtual_service import VirtualService
 from config.mesh import MeshConfig
 from tests.support.builders import endpoint, port, rule, service
 from tests.support.mesh import MemorySource, generator_table, make_engine
+from tests.support.proxy import Silent, proxy
 
 SERVICES = 20
 
@@ -41,20 +40,6 @@ class Log:
             return spec.build(view, unit)
 
         return msgspec.structs.replace(spec, build=build)
-
-
-class Silent:
-    """A stream that is never written to."""
-
-    def __init__(self) -> None:
-        self.diffs: list[ViewDiff] = []
-        self.moved_to: list[ViewState] = []
-
-    def view_changed(self, diff: ViewDiff) -> None:
-        self.diffs.append(diff)
-
-    def view_moved(self, view: ViewState) -> None:
-        self.moved_to.append(view)
 
 
 class Fixture:
@@ -84,14 +69,8 @@ class Fixture:
     async def connect(self, name: str, namespace: str, *, vhds: bool, **labels: str) -> None:
         """Connect a proxy."""
         self.streams[name] = Silent()
-        proxy = Proxy(
-            id=name,
-            namespace=namespace,
-            domain=f"{namespace}.svc.cluster.local",
-            addresses=("10.1.0.1",),
-            labels=labels_of(labels),
-        )
-        await self.engine.attach(self.streams[name], proxy, vhds=vhds)
+        connected = proxy(namespace, name, **labels)
+        await self.engine.attach(self.streams[name], connected, vhds=vhds)
 
     async def change(self, *changes: Change) -> dict[str, int]:
         """Push changes; returns what was built, how often."""
