@@ -13,7 +13,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from aggregator.debug.spec import views
-from aggregator.generators.spec import CLUSTER, ENDPOINT
+from aggregator.generators.spec import CLUSTER, ENDPOINT, ROUTE, VIRTUAL_HOST
 from aggregator.model.errors import Origin, Problem
 from aggregator.model.registry import Content, ServiceItem, ShardKey
 from aggregator.quantity import Address
@@ -256,6 +256,40 @@ async def test_config_dump_shows_what_was_sent(running: Running) -> None:
     (assignment,) = by_type["EndpointsConfigDump"]["dynamic_endpoint_configs"]
     assert "10.0.0.1" in str(assignment)
     assert [each["@type"].rpartition(".")[2] for each in only["configs"]] == ["EndpointsConfigDump"]
+
+
+async def test_config_dump_joins_virtual_hosts_and_hides_credentials(running: Running) -> None:
+    """Routes show as Envoy's own dump has them; a token that a rule adds is not shown around."""
+    headers = {"request": {"set": {"authorization": "Bearer sesame", "x-plain": "seen"}}}
+    secret = rule(
+        VirtualService,
+        {
+            "hosts": [HOST],
+            "http": [{"headers": headers, "route": [{"destination": {"host": HOST}}]}],
+        },
+    )
+    running.sink.replace(ShardKey(running.name, "a.yaml", Content.RULES), {"rule": secret})
+    async with grpc.aio.insecure_channel(running.grpc) as channel:
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        call = stub.DeltaAggregatedResources()
+        node = base_pb2.Node(id=NODE, user_agent_name="envoy")
+        node.metadata.update({"NAMESPACE": "shop", "INTERCEPTION_MODE": "NONE"})
+        for kind, names in ((ROUTE, ["80"]), (VIRTUAL_HOST, [])):
+            await call.write(
+                discovery_pb2.DeltaDiscoveryRequest(
+                    node=node, type_url=kind.type_url, resource_names_subscribe=names
+                )
+            )
+            await call.read()
+        dump = await look(running, "config_dump?proxyID=web-1.shop&types=RDS")
+        call.cancel()
+
+    (routes,) = dump["configs"]
+    (route,) = routes["dynamic_route_configs"]
+    assert any(HOST in host["domains"] for host in route["route_config"]["virtual_hosts"])
+    assert "sesame" not in str(dump)
+    assert "[redacted]" in str(dump)
+    assert "seen" in str(dump)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import grpc
 import grpc.aio
 import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from aggregator.generators.spec import CLUSTER
+from tests.support.certificate import Authority
 from tests.support.poll import eventually
 from tests.support.port import free_port
 
@@ -328,6 +330,49 @@ async def test_an_address_in_use_ends_it_with_one_line(folder: Folder) -> None:
             assert process.returncode == 1
             lines = [line for line in error.decode().splitlines() if not line.startswith("{")]
             assert lines == [f"mesh-aggregator: cannot listen on {taken}: Address already in use"]
+
+
+async def test_tls_is_served_from_files_beside_the_settings(folder: Folder) -> None:
+    """Paths in the file start at its folder, and only clients with a certificate get through."""
+    authority = Authority(folder.root / "tls")
+    authority.issue("localhost")
+    client = authority.issue("client")
+    port = free_port()
+    tls = (
+        f"{{address: '127.0.0.1:{port}', cert: tls/localhost.pem, key: tls/localhost.key, "
+        "client_ca: tls/tests-ca.pem, require_client_cert: true}"
+    )
+    folder.write("a", extra=f"listen: {{grpc_tls: {tls}}}\n")
+
+    async def ask(credentials: grpc.ChannelCredentials) -> str:
+        async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            call = stub.StreamAggregatedResources(timeout=5)
+            node = base_pb2.Node(id="proxy-1")
+            await call.write(discovery_pb2.DiscoveryRequest(type_url=CLUSTER.type_url, node=node))
+            response = await call.read()
+            call.cancel()
+            return str(response)
+
+    root = authority.ca.read_bytes()
+    async with serving("-c", str(folder.file)) as daemon:
+        await daemon.ready()
+        known = grpc.ssl_channel_credentials(
+            root, client.key.read_bytes(), client.cert.read_bytes()
+        )
+        assert "a.mesh" in await ask(known)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await ask(grpc.ssl_channel_credentials(root))
+
+
+async def test_certificates_that_are_not_there_end_it_with_one_line(folder: Folder) -> None:
+    """A daemon never runs without the protection that it was told to have."""
+    folder.write("a", extra="listen: {grpc_tls: {address: '127.0.0.1:0', cert: c, key: k}}\n")
+    async with serving("-c", str(folder.file)) as daemon:
+        assert await daemon.process.wait() == 2
+
+    (line,) = daemon.noise
+    assert line.startswith(f"mesh-aggregator: {folder.root}/c: listen.grpc_tls: cannot read")
 
 
 async def test_health_asks_the_running_daemon(folder: Folder) -> None:
