@@ -74,7 +74,7 @@ class FilesAdapter:
                 Folder, path, self._settings.glob, recursive=self._settings.recursive
             )
             async with Watch(
-                folder.path,
+                folder.absolute,
                 recursive=folder.recursive,
                 on_event=self._on_event,
                 events=self._events,

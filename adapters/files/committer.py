@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from adapters.files.reader import Remembered, Result
+from adapters.files.reader import UNREADABLE, Remembered, Result
 from aggregator.model.errors import Problem
 from aggregator.model.registry import Content, RegistrySink, ShardKey
 
@@ -60,6 +60,9 @@ class Committer:
             self._sink.report(scope, ())
         for scope, problem in faults.items():
             self._sink.report(scope, (problem,))
+            if scope in self.memory:
+                # Once it can be read again, it must be, even if nothing else has changed.
+                self.memory[scope] = UNREADABLE
         self._faults = set(faults)
 
     def synced(self, files: Collection[str]) -> None:

@@ -88,6 +88,8 @@ class Folder:
             raise unavailable(path, error) from error
         self.is_file: Final = not stat.S_ISDIR(status.st_mode)
         self.path: Final = path.parent if self.is_file else path
+        # The watcher tells absolute paths; messages say what people wrote.
+        self.absolute: Final = self.path.absolute()
         self.recursive: Final = recursive and not self.is_file
         self._names: Final = (path.name,) if self.is_file else tuple(patterns)
         self._given: Final = path

@@ -25,6 +25,9 @@ class Remembered(Struct, frozen=True):
     empty: bool
 
 
+UNREADABLE: Final = Remembered(b"", None, empty=False)
+
+
 class Result(Struct, frozen=True):
     """What came of reading one file.
 
@@ -92,7 +95,7 @@ class Reader:
             text = self._folder.read(scope, was_empty=known is None or known.empty)
         except FileError as error:
             problem = self.fault(scope, str(error))
-            return Result(scope, Remembered(b"", None, empty=False), problems=(problem,))
+            return Result(scope, UNREADABLE, problems=(problem,))
         if text is None:
             return Result(scope, gone=True)
         stamp = text.stamp if text.settled else None

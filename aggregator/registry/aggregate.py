@@ -371,9 +371,9 @@ class Aggregate:
     def take_problems(self, sink: "_Sink", scope: str, problems: Sequence[Problem]) -> None:
         """A scope's present problems."""
         generation = sink.generation
-        generation.mentioned.add(scope)
         known = generation.problems.get(scope, ())
         if problems:
+            generation.mentioned.add(scope)
             generation.problems[scope] = tuple(problems)
         else:
             generation.problems.pop(scope, None)

@@ -141,6 +141,20 @@ async def test_files_come_change_and_go_while_it_runs(folder: Path) -> None:
         await eventually(lambda: follower.hosts() == ["b"])
 
 
+async def test_a_relative_path_is_followed_and_shown_as_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages name files the way that whoever started it would."""
+    monkeypatch.chdir(folder.parent)
+    async with following(Path("services")) as follower:
+        (folder / "a.yaml").write_text(text("a", "10.0.0.1"))
+        (folder / "b.yaml").write_text("services: [")
+        await eventually(lambda: follower.hosts() == ["a"])
+        await eventually(lambda: len(follower.problems()) == 1)
+
+        assert follower.problems()[0].startswith("services/b.yaml:")
+
+
 async def test_a_lone_change_is_one_event(folder: Path) -> None:
     """One endpoint in one file among many is told as just that."""
     for number in range(50):
@@ -238,6 +252,25 @@ async def test_a_broken_file_put_back_as_it_was_is_fine_again(folder: Path) -> N
         await eventually(lambda: not follower.problems())
 
         assert follower.addresses("a") == ["10.0.0.1"]
+
+
+async def test_a_link_that_leads_somewhere_again_is_fine_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A disk that was not mounted for a while leaves neither a gap nor a stale message."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "a.yaml").write_text(text("a", "10.0.0.1"))
+    (folder / "a.yaml").symlink_to(disk / "a.yaml")
+    async with following(folder, rescan=0.1) as follower:
+        move(disk, tmp_path / "unmounted")
+        await eventually(lambda: bool(follower.problems()))
+        assert follower.hosts() == ["a"]
+        assert "the link leads nowhere" in follower.problems()[0]
+
+        move(tmp_path / "unmounted", disk)
+        await eventually(lambda: not follower.problems())
+        assert follower.hosts() == ["a"]
 
 
 async def test_a_deleted_broken_file_takes_its_problems_along(folder: Path) -> None:
