@@ -11,6 +11,8 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
+import msgspec
+
 STOP_SECONDS: Final = 5.0
 
 
@@ -36,6 +38,11 @@ class Program:
     def last_words(self) -> str:
         """The end of its log."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
+
+    def problems(self) -> list[str]:
+        """What a log of JSON lines tells of rules that are wrong."""
+        events = [msgspec.json.decode(line) for line in self._log.read_bytes().splitlines()]
+        return [each["problem"] for each in events if "problem" in each]
 
     async def stop(self) -> None:
         """End it, by force if it does not heed the first word."""

@@ -90,4 +90,5 @@ async def _show(console: Console, mesh: Path, work: Path) -> bool:
                 seen = await step.run(stage, partial(screen.tell, step))
                 stage.check()
                 screen.conclude(step, seen)
-    return screen.judge(time.monotonic() - started)
+        problems = stage.aggregator.problems()
+    return screen.judge(time.monotonic() - started, problems)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Final
 
 from rich import box
@@ -34,6 +35,8 @@ class Screen:
     def __init__(self, console: Console, steps: Sequence[Step]) -> None:
         self._console: Final = console
         self._steps: Final = steps
+        self._told: Final[dict[str, Text]] = {}
+        self._seen: Final[dict[str, Seen]] = {}
         self._live: Final = (
             Live(console=console, get_renderable=self._table, refresh_per_second=10)
             if console.is_terminal and not console.is_dumb_terminal
@@ -41,8 +44,6 @@ class Screen:
         )
         if self._live is None:
             console.width = max(console.width, PLAIN_WIDTH)
-        self._told: Final[dict[str, Text]] = {}
-        self._seen: Final[dict[str, Seen]] = {}
 
     def begin(self) -> None:
         """Say what this is, before anything runs."""
@@ -53,8 +54,8 @@ class Screen:
         """Draw what runs."""
         self.say(
             Text(_PICTURE.format(xds=f":{stage.xds_port}", service=f":{stage.service_port}")),
-            Text(f"The folder is {stage.folder.path}, a copy of examples/demo/mesh."),
-            Text("Envoy was told where mesh-aggregator is, and nothing else."),
+            Text(f"The folder is {stage.folder.path}, a copy of {_short(stage.source)}."),
+            Text("Envoy's bootstrap tells it where mesh-aggregator is, and nothing else."),
         )
 
     def shown(self) -> AbstractContextManager[object]:
@@ -63,17 +64,22 @@ class Screen:
 
     def say(self, *parts: RenderableType) -> None:
         """Print parts of the story."""
-        for part in parts:
-            self._console.print(part, soft_wrap=self._live is None)
+        if self._live is not None:
+            self._console.print(*parts, sep="\n")
+            return
+        with self._console.capture() as capture:
+            self._console.print(*parts, sep="\n", soft_wrap=True)
+        # Rich fills lines up to the width, which is of no use in a file.
+        plain = "\n".join(line.rstrip() for line in capture.get().splitlines())
+        self._console.out(plain, highlight=False)
 
     async def explain(self, step: Step, excerpt: Excerpt) -> None:
         """Show what comes, with the time to read it if somebody does."""
         number = self._steps.index(step) + 1
-        title = Text.assemble(
-            (f"{number}/{len(self._steps)}  {step.title}", "bold"), f"  {step.about}"
-        )
-        self.say(Text(), title, Padding(self._code(excerpt), (0, 0, 0, INDENT)))
-        self.tell(step, "…")
+        title = Text(f"{number}/{len(self._steps)} {step.title}", "bold")
+        parts = (Text(step.about), self._code(excerpt))
+        self.say(Text(), title, *(Padding(each, (0, 0, 0, INDENT)) for each in parts))
+        self.tell(step, "")
         if self._live is not None:
             await asyncio.sleep(READING_SECONDS)
 
@@ -103,15 +109,18 @@ class Screen:
     def _line(seen: Seen) -> Text:
         return Text(f"seen:     {seen.text}  ({'as expected' if seen.passed else 'WRONG'})")
 
-    def judge(self, seconds: float) -> bool:
-        """Sum up; returns whether everything was as the rules say."""
+    def judge(self, seconds: float, problems: Sequence[str]) -> bool:
+        """Sum up; returns whether everything was as the rules say.
+
+        *problems* are what mesh-aggregator found wrong with the files.
+        """
         if self._live is None:
-            self.say(Text(), self._table())
+            self.say(self._table())
         wrong = [step.title for step in self._steps if not self._seen[step.title].passed]
         count = len(self._steps)
         if wrong:
             text = f"{len(wrong)} of {count} checks failed: {', '.join(wrong)}."
-            self.say(Text(text, "bold red"))
+            self.say(Text(text, "bold red"), *(Text(each, "red") for each in problems))
         else:
             text = f"All {count} checks passed in {seconds:.0f} s: Envoy does what the files say."
             self.say(Text(text, "bold green"))
@@ -122,13 +131,17 @@ class Screen:
         for column in ("", "rule", "expected", "seen through Envoy"):
             table.add_column(column)
         for step in self._steps:
-            seen = self._seen.get(step.title)
             told = self._told.get(step.title, Text())
-            table.add_row(_mark(seen), step.title, step.expected, told)
+            table.add_row(self._mark(step), step.title, step.expected, told)
         return table
 
+    def _mark(self, step: Step) -> Text:
+        seen = self._seen.get(step.title)
+        if seen is not None:
+            return Text("✔", "bold green") if seen.passed else Text("✘", "bold red")
+        return Text("▶", "yellow") if step.title in self._told else Text("·", "dim")
 
-def _mark(seen: Seen | None) -> Text:
-    if seen is None:
-        return Text("·", "dim")
-    return Text("✔", "bold green") if seen.passed else Text("✘", "bold red")
+
+def _short(path: Path) -> str:
+    """As the user would name it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

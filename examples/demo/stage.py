@@ -32,17 +32,19 @@ ADVICE: Final = "`make install` brings it; `make demo` does that by itself."
 class Stage:
     """What runs, and what steps act on."""
 
+    source: Path
     folder: MeshFolder
     backends: Backends
     traffic: Traffic
     service_port: int
     xds_port: int
-    programs: Sequence[Program]
+    aggregator: Program
+    envoy: Program
 
     def check(self) -> None:
         """Raise DemoError if a program has ended by itself."""
-        for program in self.programs:
-            program.check()
+        self.aggregator.check()
+        self.envoy.check()
 
 
 @asynccontextmanager
@@ -67,7 +69,7 @@ async def running_stage(mesh: Path, work: Path) -> AsyncIterator[Stage]:
         traffic = await stack.enter_async_context(client_of(service))
         what = f"Envoy has no route to {HOST} on 127.0.0.1:{service}"
         await _wait(what, [daemon, proxy], lambda: _is_served(traffic))
-        yield Stage(folder, backends, traffic, service, xds, (daemon, proxy))
+        yield Stage(mesh, folder, backends, traffic, service, xds, daemon, proxy)
 
 
 async def _wait(

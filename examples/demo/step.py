@@ -61,14 +61,15 @@ def _is_near(count: int, total: int, share: float) -> bool:
 
 
 def _versions(answers: Sequence[Answer]) -> str:
-    return shares(answers, lambda each: each.version or f"status {each.status}")
+    told = shares(answers, lambda each: each.version or f"status {each.status}")
+    return f"{told} of {len(answers):,}"
 
 
 # Rules that stand still
 
 
 async def _canary(stage: Stage, tell: Tell) -> Seen:
-    answers = await stage.traffic.get_many(1000, "/", progress=lambda some: tell(_versions(some)))
+    answers = await stage.traffic.get_many(2000, "/", progress=lambda some: tell(_versions(some)))
     new = sum(each.version == "v2" for each in answers)
     both = {each.version for each in answers} == {"v1", "v2"}
     passed = _all_ok(answers) and both and _is_near(new, len(answers), 0.1)
@@ -100,7 +101,7 @@ async def _coupons(stage: Stage, tell: Tell) -> Seen:
     def describe(some: Sequence[Answer]) -> str:
         faults = sum(map(is_fault, some))
         reached = sum(stage.backends.arrivals[each.id] for each in some)
-        return f"{100 * faults / len(some):.1f} % got 418; {reached} of {len(some)} reached v1"
+        return f"{100 * faults / len(some):.1f} % got 418; v1 saw {reached} of {len(some)}"
 
     answers = await stage.traffic.get_many(
         400, "/coupons", progress=lambda some: tell(describe(some))
@@ -117,10 +118,10 @@ async def _stock(stage: Stage, tell: Tell) -> Seen:
     def describe(some: Sequence[Answer]) -> str:
         good = sum(each.status == HTTPStatus.OK for each in some)
         arrivals = sum(stage.backends.arrivals[each.id] for each in some)
-        return f"{good} of {len(some)} got 200; {arrivals} arrived at v1"
+        return f"{good} of {len(some)} succeed; v1 saw {arrivals}"
 
     answers = await stage.traffic.get_many(
-        100, FLAKY_PATH, progress=lambda some: tell(describe(some))
+        60, FLAKY_PATH, progress=lambda some: tell(describe(some))
     )
     twice = all(stage.backends.arrivals[each.id] == 2 for each in answers)
     served = _all_ok(answers) and {each.version for each in answers} == {"v1"}
@@ -162,11 +163,11 @@ async def _take_away(stage: Stage, tell: Tell) -> Seen:
 
 def _followed(following: Following) -> Seen:
     sent = len(following.answers)
-    failed = f"{following.failures} of {sent:,} requests failed"
+    failed = f"{following.failures or 'none'} of {sent:,} failed"
     if following.milliseconds is None:
         last = shares(following.answers[-100:], lambda each: each.backend or str(each.status))
         return Seen(f"not followed; last {last}; {failed}", False)
-    text = f"{following.milliseconds:.0f} ms after the edit; {failed}"
+    text = f"after {following.milliseconds:.0f} ms; {failed}"
     return Seen(text, not following.failures)
 
 
@@ -194,29 +195,29 @@ STEPS: Final = (
     ),
     Step(
         "fault",
-        "Half of the requests for coupons fail on purpose, without reaching a server.",
-        "50 % get 418, the rest reach v1",
+        "Half of the requests for coupons fail on purpose and reach no server.",
+        "50 % get 418, rest v1",
         _rule("coupons"),
         _coupons,
     ),
     Step(
         "retry",
-        "The server refuses each request for stock the first time with 503; Envoy tries again.",
-        "all 100 get 200, each in two tries",
+        "The server refuses each request for stock once, with 503; Envoy tries again.",
+        "all succeed, in two tries",
         _rule("stock"),
         _stock,
     ),
     Step(
         "new weights",
         "The file is edited under traffic: everybody gets the new version.",
-        "only v2 answers, no request fails",
+        "only v2, nothing fails",
         _edit(RULES, _promoted),
         _promote,
     ),
     Step(
-        "endpoint gone",
-        "One of the two servers of v2 is taken out of the file, under traffic.",
-        "only v2-a answers, no request fails",
+        "endpoint",
+        "The file is edited under traffic: one of the two servers of v2 is gone.",
+        "only v2-a, nothing fails",
         _edit(SERVICES, _without_v2b),
         _take_away,
     ),
