@@ -6,6 +6,7 @@ and never for pages of other sites that a browser on this machine has open.
 
 import asyncio
 import html
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -142,6 +143,8 @@ def _handler(view: ViewSpec) -> Callable[[web.Request], Awaitable[web.Response]]
     async def handle(request: web.Request) -> web.Response:
         _check(view, request.query)
         content = view.read(request.app[_SOURCES], request.query)
+        if inspect.isawaitable(content):
+            content = await content
         return await asyncio.to_thread(_render, view, content, request.query)
 
     return handle

@@ -23,7 +23,8 @@ class QueryError(Exception):
 class ViewSpec(Struct, frozen=True):
     """Declares a view: its path below /debug, a line about it, its parameters, and how it is made.
 
-    `read` runs on the event loop and only takes references; `render` turns them into JSON types or
+    `read` runs on the event loop and only takes references; where even that takes long it is a
+    coroutine function that lets others run in between. `render` turns them into JSON types or
     structs in a thread, because a large mesh takes longer than the loop may be held.
     """
 

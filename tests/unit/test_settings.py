@@ -125,7 +125,7 @@ def test_every_problem_of_a_file_is_told_at_once_with_its_line() -> None:
 - name: c
   type: shelf
   path: x
-  requird: true
+  require: true
   sync_timeout: fast
   host_template: "{name}"
 - just text
@@ -141,7 +141,7 @@ push:
         "2 registries[0].path: required",
         "4 registries[0].pth: unknown field 'pth'; did you mean 'path'?",
         "6 registries[1].type: unknown registry type 'shelv'",
-        "10 registries[2].requird: unknown field 'requird'; did you mean 'required'?",
+        "10 registries[2].require: unknown field 'require'; did you mean 'required'?",
         "11 registries[2].sync_timeout: "
         "expected a duration such as 5s, 1.5s, 100ms or 1h30m, found 'fast'",
         "12 registries[2].host_template: a registry of type 'shelf' tells whole host names",
