@@ -16,6 +16,7 @@ from aggregator.push.metrics import Metrics
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.supervisor import Supervisor
 from aggregator.settings import decode_announced, decode_settings
+from aggregator.xds.isolation import Rejection
 from aggregator.xds.server import XdsServer
 from config.kind_table import kinds
 from tests.support.mesh import generator_table, resource_types
@@ -60,14 +61,15 @@ class FolderMesh:
             for subscription in stream.session.subscriptions.values()
         )
 
-    def errors(self, proxy: str) -> list[str]:
-        """What the proxy said about what it rejected, by type."""
+    def rejections(self, proxy: str) -> list[Rejection]:
+        """What the proxy does not take at present."""
         return [
-            f"{subscription.kind.short}: {subscription.last_error}"
+            rejection
             for stream in self.server.streams
             if stream.proxy and stream.proxy.id == proxy
             for subscription in stream.session.subscriptions.values()
-            if subscription.last_error
+            for rejected in subscription.isolation.rejected.values()
+            for rejection in rejected.values()
         ]
 
 

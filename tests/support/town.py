@@ -69,7 +69,7 @@ class Town:
         return self.mesh.settled(self.envoy.node.id)
 
     def _faults(self) -> str:
-        rejected = self.mesh.errors(self.envoy.node.id)
+        rejected = self.mesh.rejections(self.envoy.node.id)
         return f"rejected: {rejected}; in files: {self.mesh.aggregate.problems()}"
 
     async def _pass_sentinel(self) -> None:

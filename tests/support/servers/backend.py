@@ -232,6 +232,8 @@ async def ask_tcp(address: str, port: int, *, seconds: float = 5.0) -> str:
             line = await reader.readline()
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
     if not line.endswith(b"\n"):
         message = f"connection to {address}:{port} closed without a word"
         raise ConnectionError(message)
