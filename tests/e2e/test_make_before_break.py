@@ -123,6 +123,13 @@ class Changes:
         sidecar = rule(Sidecar, {"egress": [{"hosts": ["./*"]}]}, name="narrow")
         return [self._source.put_config(sidecar)]
 
+    def retune_cluster(self, number: int) -> list[Change]:
+        """Another content of a cluster in use: it warms anew, with the endpoints that it has."""
+        policy = {"connectionPool": {"tcp": {"connectTimeout": f"{number}s"}}}
+        host = "other.shop.svc.cluster.local"
+        config = rule(DestinationRule, {"host": host, "trafficPolicy": policy}, name="other")
+        return [self._source.put_config(config)]
+
     def refresh_endpoints(self, number: int) -> list[Change]:
         """Other labels on the same addresses."""
         return [self._source.put_endpoints(ServiceKey("shop", HOST), *self._endpoints(number))]
@@ -152,6 +159,7 @@ async def test_fifty_rounds_of_changes_cost_no_request(
                 changes.add_service,
                 changes.scope,
                 changes.refresh_endpoints,
+                changes.retune_cluster,
             ]
             for number in range(1, ROUNDS + 1):
                 more = kinds[number % len(kinds)](number)
@@ -159,8 +167,10 @@ async def test_fifty_rounds_of_changes_cost_no_request(
                 await asyncio.sleep(dice.uniform(0.02, 0.4))
             await asyncio.sleep(DRAIN_SECONDS + 1)
             clusters = await envoy.clusters()
+            warming = await envoy.config_dump("dynamic_warming_clusters")
     assert traffic.failures == []
     assert traffic.statuses[200] > 1000
+    assert warming == []
     subsets = {name for name in clusters if name.split("|")[2:3] not in ([], [""])}
     assert subsets == {f"outbound|{listen}|{each}{ROUNDS}|{HOST}" for each in "ab"}, (
         "clusters of earlier rounds are gone"
