@@ -74,6 +74,18 @@ async def folder_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 StartTown = Callable[[str], Awaitable[Town]]
 
 
+def node_of(namespace: str) -> Node:
+    """The one Envoy of a namespace."""
+    return Node(
+        id=f"vm-{namespace}",
+        namespace=namespace,
+        labels=CLIENT_LABELS,
+        locality="eu/eu-1/a",
+        # So that clusters go soon after what uses them.
+        metadata={"PROXY_CONFIG": {"drainDuration": "1s"}},
+    )
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def towns(
     folder_mesh: FolderMesh,
@@ -89,18 +101,10 @@ async def towns(
 
         async def start(variant: str) -> Town:
             if variant not in started:
-                node = Node(
-                    id=f"vm-{variant}",
-                    namespace=variant,
-                    labels=CLIENT_LABELS,
-                    locality="eu/eu-1/a",
-                    # So that clusters go soon after what uses them.
-                    metadata={"PROXY_CONFIG": {"drainDuration": "1s"}},
-                )
                 envoy = await start_envoy(
                     folder_mesh.address,
                     folder / variant,
-                    node=node,
+                    node=node_of(variant),
                     delta=variant == "delta",
                     # One worker gets all changes in order.
                     workers=1,

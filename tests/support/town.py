@@ -150,6 +150,11 @@ class Case:
         """An object of any kind with the spec *text*."""
         self._put(kind, name, self._parse(text, names))
 
+    def document(self, text: str, **names: str | int) -> None:
+        """A whole document, of whatever kind."""
+        document = self._parse(text, names)
+        self._documents[document["kind"], document["metadata"]["name"]] = document
+
     def drop(self, kind: str, name: str = "") -> None:
         """Take back what `put`, `rule` or `policy` gave."""
         del self._documents[kind, name]
