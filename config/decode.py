@@ -3,6 +3,7 @@
 What a kind's fields mean is the kind's own business, in `config.kinds`.
 """
 
+from difflib import get_close_matches
 from typing import Any
 
 from msgspec import Struct, structs
@@ -35,10 +36,13 @@ class Loaded(Struct, frozen=True):
 
 
 def is_rule(document: Document) -> bool:
-    """Whether the document claims to be of one of the known kinds, in any version."""
-    spec = kinds().get(str(document.data.get("kind")))
+    """Whether the document is meant to be of one of the known kinds, in any version.
+
+    A slip of the pen in the kind's name is no other kind.
+    """
     group = str(document.data.get("apiVersion", "")).partition("/")[0]
-    return spec is not None and group == spec.group
+    names = [spec.kind for spec in kinds().values() if spec.group == group]
+    return bool(get_close_matches(str(document.data.get("kind")), names, n=1, cutoff=0.8))
 
 
 def decode_config(document: Document, *, default_namespace: str) -> Config:

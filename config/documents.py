@@ -381,15 +381,21 @@ def _events(text: str) -> Iterator[Any]:
     try:
         yield from yaml.parse(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        message = "; ".join(part for part in (error.problem, error.context) if part)
-        if mark is None:
-            raise _TextError(0, message) from error
-        raise _TextError(mark.line + 1, f"column {mark.column + 1}: {message}") from error
+        raise _syntax_error(error) from error
     except yaml.reader.ReaderError as error:
         line = text.encode().count(b"\n", 0, error.position) + 1
         message = f"expected printable text, found character 0x{error.character:02x}"
         raise _TextError(line, message) from error
+
+
+def _syntax_error(error: yaml.MarkedYAMLError) -> _TextError:
+    mark = error.problem_mark or error.context_mark
+    message = error.problem or "not YAML"
+    if error.context and error.context_mark:
+        message += f"; {error.context} that begins on line {error.context_mark.line + 1}"
+    if mark is None:
+        return _TextError(0, message)
+    return _TextError(mark.line + 1, f"column {mark.column + 1}: {message}")
 
 
 # Positions

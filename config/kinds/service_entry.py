@@ -20,7 +20,6 @@ from config.check import (
     is_partial_wildcard,
     protocol_of,
 )
-from config.host import resolve_host
 from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
 from config.kinds.workload_entry import UNIX, WorkloadEntry, check_workload_entry
 from config.message import Message, UInt32
@@ -173,9 +172,9 @@ def _check_dynamic(report: Report, spec: ServiceEntry) -> None:
             report.error(f"spec.ports[{index}].protocol", message)
 
 
-def _hosts(config: Config, domain: str) -> tuple[str, ...]:
+def _hosts(config: Config, _domain: str) -> tuple[str, ...]:
     spec: ServiceEntry = config.spec
-    return tuple(resolve_host(host, config.namespace, domain) for host in spec.hosts)
+    return spec.hosts  # The names that its services get, short ones too.
 
 
 def _export_to(config: Config) -> tuple[str, ...]:
