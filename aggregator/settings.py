@@ -19,7 +19,7 @@ from aggregator.quantity import Address, Size
 from aggregator.registry.settings import RegistrySettings
 from config.documents import Document, Position, field_path, read_documents
 from config.duration import Duration
-from config.mesh import MeshConfig, Network
+from config.mesh import MeshConfig, Network, validate_mesh, without_unused
 from config.shape import decode_struct, suggest
 
 P = ParamSpec("P")
@@ -197,7 +197,11 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     document = documents.documents[0]
     base = file.absolute().parent
     problems: list[Problem] = []
-    form = _collect(problems, decode_struct, document.data, SettingsForm, "", document.position)
+    mesh, unused = without_unused(document.data.get("mesh"), "mesh", document.position)
+    data = document.data | ({"mesh": mesh} if mesh is not None else {})
+    form = _collect(problems, decode_struct, data, SettingsForm, "", document.position)
+    if form is not None:
+        problems.extend(validate_mesh(form.mesh, "mesh", document.position))
     tls = form.listen.grpc_tls if form is not None else None
     if tls is not None and tls.require_client_cert and not tls.client_ca:
         field = "listen.grpc_tls.require_client_cert"
@@ -206,6 +210,7 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     registries = _registries(document, base, load, problems)
     if form is None or any(problem.severity is Severity.ERROR for problem in problems):
         raise ConfigError(tuple(sorted(set(problems))))
+    problems.extend(unused)
     if form.networks:
         message = "accepted, but nothing uses it yet"
         where = document.position("networks")

@@ -178,6 +178,35 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(text: str, messag
     assert any(message in each for each in problems_of(text))
 
 
+def test_mesh_fields_that_nothing_reads_are_accepted_with_a_warning() -> None:
+    """A mesh's settings can be brought along, and nobody is told that all of it works."""
+    settings = decode_settings(
+        b"""
+registries: [{name: vms, type: shelf, path: x}]
+mesh:
+  trustDomain: example.com
+  defaultConfig: {concurrency: 2, drainDuration: 5s}
+""",
+        FILE,
+        load,
+    )
+
+    assert settings.mesh.default_config.drain_duration == 5.0
+    assert [f"{each.origin.line} {each.path}" for each in settings.warnings] == [
+        "4 mesh.trustDomain",
+        "5 mesh.defaultConfig.concurrency",
+    ]
+
+
+def test_mesh_values_that_envoy_would_refuse_are_refused() -> None:
+    """Before a proxy is sent them."""
+    text = "registries: [{name: vms, type: shelf, path: x}]\nmesh: {proxyListenPort: 70000}\n"
+
+    assert problems_of(text) == [
+        "2 mesh.proxyListenPort: expected a port from 1 to 65535, found 70000"
+    ]
+
+
 def test_networks_are_accepted_with_a_warning() -> None:
     """Nobody should believe that a setting works which nothing reads yet."""
     settings = decode_settings(
