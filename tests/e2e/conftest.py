@@ -105,7 +105,7 @@ async def towns(
                     folder_mesh.address,
                     folder / variant,
                     node=node_of(variant),
-                    delta=variant == "delta",
+                    delta=variant != "sotw",
                     # One worker gets all changes in order.
                     workers=1,
                 )
@@ -113,6 +113,25 @@ async def towns(
                 started[variant] = Town(folder_mesh, envoy, client, ports)
                 await started[variant].open(backends.v1)
             return started[variant]
+
+        yield start
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def found(
+    folder_mesh: FolderMesh, backends: Backends, client: HttpClient, ports: Ports, tmp_path: Path
+) -> AsyncIterator[StartTown]:
+    """Starts an Envoy for one test in a namespace of its own, whose rules may stand already."""
+    async with AsyncExitStack() as stack:
+
+        async def start(namespace: str) -> Town:
+            envoy = await start_envoy(
+                folder_mesh.address, tmp_path / namespace, node=node_of(namespace), workers=1
+            )
+            stack.push_async_callback(envoy.stop)
+            town = Town(folder_mesh, envoy, client, ports)
+            await town.open(backends.v1)
+            return town
 
         yield start
 
