@@ -72,6 +72,7 @@ def is_dns_label(text: str) -> bool:
     return len(text) <= 63 and _DNS_LABEL.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=16384)
 def is_ip(text: str) -> bool:
     """Whether *text* is an IPv4 or IPv6 address."""
     try:
