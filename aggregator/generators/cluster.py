@@ -19,6 +19,7 @@ from aggregator.generators.connection_pool import (
 )
 from aggregator.generators.destination_rule import KIND, resolve_destination_rule
 from aggregator.generators.duration import build_duration
+from aggregator.generators.dynamic_dns import apply_dynamic_cluster, lookup_family
 from aggregator.generators.fixed_cluster import build_fixed_clusters
 from aggregator.generators.load_assignment import (
     build_load_assignment,
@@ -58,7 +59,7 @@ from aggregator.generators.tls import (
 )
 from aggregator.model.config import Config
 from aggregator.model.errors import Severity
-from aggregator.model.service import Endpoint, Service
+from aggregator.model.service import Endpoint, Resolution, Service
 from config.traffic_policy import TrafficPolicy
 
 Cluster = cluster_pb2.Cluster
@@ -128,7 +129,9 @@ class _Builder:
             self._wrong(None, f"resolution {self._service.resolution} is not supported")
             return None
         grpc = is_grpc(view)
-        cluster = Cluster(name=target.name, type=_DISCOVERY[kind])
+        cluster = Cluster(name=target.name)
+        if kind in _DISCOVERY:
+            cluster.type = _DISCOVERY[kind]
         self._tell_unsupported(target)
         if kind is ClusterType.CLOSED:
             reason = why_closed(target.policy.tls, grpc=grpc)
@@ -141,10 +144,13 @@ class _Builder:
         elif kind is ClusterType.ORIGINAL_DST and target.port.target not in (0, target.port.number):
             override = cluster.original_dst_lb_config.upstream_port_override
             override.value = target.port.target
-        if cluster.type == Cluster.EDS:
+        if cluster.HasField("type") and cluster.type == Cluster.EDS:
             cluster.eds_cluster_config.CopyFrom(_ADS)
             cluster.eds_cluster_config.service_name = target.name
         self._apply_policy(cluster, target.policy, grpc=grpc)
+        if kind is ClusterType.DYNAMIC_DNS:
+            cluster.ClearField("lb_config")
+            apply_dynamic_cluster(view, cluster)
         if not grpc:
             cluster.alt_stat_name = stat_name(target.name)
             cluster.metadata.CopyFrom(
@@ -237,10 +243,7 @@ class _Builder:
         refresh = cluster.dns_refresh_rate  # type: ignore[deprecated]
         refresh.CopyFrom(build_duration(view.mesh.dns_refresh_rate))
         cluster.respect_dns_ttl = True  # type: ignore[deprecated]
-        if view.ipv4 and view.ipv6:
-            cluster.dns_lookup_family = Cluster.ALL
-        else:
-            cluster.dns_lookup_family = Cluster.V6_ONLY if view.ipv6 else Cluster.V4_ONLY
+        cluster.dns_lookup_family = lookup_family(view)
         return True
 
     def _apply_transport(self, cluster: Cluster, target: Target) -> None:
@@ -251,9 +254,11 @@ class _Builder:
         apply_http_pool(options, policy.connection_pool, http2=http2)
         names = policy.tls.subject_alt_names if policy.tls else ()
         names = names or self._service.subject_alt_names
-        if needs_auto_sni(policy.tls):
+        # A server that is found by the name which the request gave must also be held to that name.
+        by_name = self._service.resolution is Resolution.DYNAMIC_DNS
+        if by_name or needs_auto_sni(policy.tls):
             options.upstream_http_protocol_options.auto_sni = True
-        if needs_auto_san(policy.tls, names):
+        if by_name or needs_auto_san(policy.tls, names):
             options.upstream_http_protocol_options.auto_san_validation = True
         outliers = policy.outlier_detection
         if outliers is not None and outliers.outlier_detection_http_error_codes:

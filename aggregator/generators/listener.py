@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from aggregator.generators.bind import Bind, is_address, loopback, wildcard
 from aggregator.generators.duration import build_duration
+from aggregator.generators.dynamic_dns import ATTRIBUTES as DYNAMIC_DNS_ATTRIBUTES
 from aggregator.generators.filter_chain import Chain, ChainSet, build_listener_filters
 from aggregator.generators.filters.spec import filter_attributes, filter_kinds
 from aggregator.generators.http_chain import build_outbound_http
@@ -226,7 +227,7 @@ def _places(
     anywhere = Bind(wildcard(view), port, bound=False)
     places: dict[Bind, list[_Candidate]] = {anywhere: []} if http else {}
     for each in candidates:
-        if each.service.resolution == Resolution.DYNAMIC_DNS:
+        if not _is_known_by_name(view, each):
             continue
         addresses = sorted({address for address in each.service.addresses if is_address(address)})
         for address in addresses:
@@ -246,7 +247,21 @@ def _is_reachable(view: View, candidate: _Candidate, place: Bind) -> bool:
             f"it has resolution NONE, so connections to {place.address}:{place.port} cannot tell "
             "where they are to go; give it endpoints or another resolution",
         )
-    return service.resolution not in (Resolution.NONE, Resolution.DYNAMIC_DNS)
+    return service.resolution != Resolution.NONE and _is_known_by_name(view, candidate)
+
+
+def _is_known_by_name(view: View, candidate: _Candidate) -> bool:
+    """Whether a connection says which host it is for, where that must be resolved."""
+    service = candidate.service
+    if service.resolution != Resolution.DYNAMIC_DNS or candidate.tls:
+        return True
+    view.report(
+        service.origin,
+        f"Service {service.key}",
+        f"it has resolution DYNAMIC_DNS, but connections to port {candidate.service_port} name no "
+        "host that could be resolved; use HTTP, TLS or another resolution",
+    )
+    return False
 
 
 def _build_places(
@@ -382,6 +397,8 @@ GENERATOR = GeneratorSpec(
     kind=LISTENER,
     roots=(Root.PORT, Root.VIEW),
     build=build,
-    attributes=frozenset({"kind", "interception_mode", "ipv4"}) | filter_attributes(),
+    attributes=frozenset({"kind", "interception_mode", "ipv4"})
+    | DYNAMIC_DNS_ATTRIBUTES
+    | filter_attributes(),
     kinds=frozenset({"VirtualService", "DestinationRule"}) | filter_kinds(),
 )

@@ -275,6 +275,10 @@ class View(Interface):
         """
         ...
 
+    def resolves_dynamically(self) -> bool:
+        """Whether any service, visible or not, has resolution DYNAMIC_DNS."""
+        ...
+
     def hosts_under(self, suffix: str) -> tuple[str, ...]:
         """Hosts of visible services that end in ``.<suffix>``, sorted; for wildcard rules only."""
         ...

@@ -33,6 +33,7 @@ class ClusterType(Enum):
     STRICT_DNS = auto()
     LOGICAL_DNS = auto()
     ORIGINAL_DST = auto()
+    DYNAMIC_DNS = auto()
     CLOSED = auto()
     UNSUPPORTED = auto()
 
@@ -74,12 +75,14 @@ def _ports(service: Service) -> tuple[Port, ...]:
 
 def resolve_cluster_type(view: View, service: Service, policy: TrafficPolicy | None) -> ClusterType:
     """The type of the service's clusters under *policy*."""
-    if service.resolution is Resolution.DYNAMIC_DNS:
+    if service.resolution is Resolution.DYNAMIC_DNS and is_grpc(view):
         return ClusterType.UNSUPPORTED
     if policy is not None and why_closed(policy.tls, grpc=is_grpc(view)):
         return ClusterType.CLOSED
     if is_grpc(view):
         return _of_grpc(view, service)
+    if service.resolution is Resolution.DYNAMIC_DNS:
+        return ClusterType.DYNAMIC_DNS
     if policy and policy.load_balancer and policy.load_balancer.simple is SimpleLB.PASSTHROUGH:
         return ClusterType.ORIGINAL_DST
     match service.resolution:

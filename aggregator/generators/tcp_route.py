@@ -5,10 +5,12 @@ Knows no listener: where the chains stand, and which of them win, is decided the
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from envoy.config.listener.v3 import listener_components_pb2
 from msgspec import Struct
 
 from aggregator.generators.bind import is_range
 from aggregator.generators.destination_rule import NO_RULE, resolve_destination_rule
+from aggregator.generators.dynamic_dns import build_sni_filter
 from aggregator.generators.filter_chain import Chain
 from aggregator.generators.http_route import destination_port
 from aggregator.generators.name import outbound_cluster
@@ -17,7 +19,7 @@ from aggregator.generators.spec import View
 from aggregator.generators.tcp_chain import build_tcp_proxy
 from aggregator.generators.virtual_service import KIND, is_for_mesh
 from aggregator.model.config import Config
-from aggregator.model.service import Service, labels_of
+from aggregator.model.service import Resolution, Service, labels_of
 from config.destination import Destination, RouteDestination
 from config.host import host_patterns, resolve_host
 from config.kinds.virtual_service import (
@@ -169,7 +171,7 @@ def _rule_chain(
         applied.policy(first.port, first.subset if alone else ""),
     )
     yield Chain(
-        filters=(proxy,),
+        filters=(*_resolving(view, first.service, first.port), proxy),
         clusters=frozenset(name for name, _ in clusters),
         origins=(str(config), *applied.origins),
         sni=tuple(sni),
@@ -189,15 +191,23 @@ def _default_chain(view: View, offer: Offer) -> Chain:
     cluster = outbound_cluster(service.host, offer.service_port)
     applied = resolve_destination_rule(view, service)
     origins = (str(service.origin),) if service.origin.source else ()
+    proxy = build_tcp_proxy(view, cluster, [(cluster, 1)], applied.policy(offer.service_port))
     return Chain(
-        filters=(
-            build_tcp_proxy(view, cluster, [(cluster, 1)], applied.policy(offer.service_port)),
-        ),
+        filters=(*_resolving(view, service, offer.service_port), proxy),
         clusters=frozenset({cluster}),
         origins=(*origins, *applied.origins),
         sni=(service.host,) if offer.tls and offer.by_name else (),
         subnets=offer.subnets,
     )
+
+
+def _resolving(
+    view: View, service: Service | None, port: int
+) -> tuple[listener_components_pb2.Filter, ...]:
+    """What has to resolve the connection's server name first, if the service demands that."""
+    if service is None or service.resolution is not Resolution.DYNAMIC_DNS:
+        return ()
+    return (build_sni_filter(view, port),)
 
 
 def ranges_of(service: Service) -> tuple[str, ...]:

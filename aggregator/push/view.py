@@ -270,6 +270,10 @@ class RecordingView(View):
         self.facts.add((w.HTTP_PORTS, ""))
         return tuple(sorted(self._world.http_ports))
 
+    def resolves_dynamically(self) -> bool:
+        self.facts.add((w.DYNAMIC, ""))
+        return bool(self._world.dynamic)
+
     def hosts_under(self, suffix: str) -> tuple[str, ...]:
         self.facts.add((w.UNDER, suffix))
         return tuple(

@@ -22,7 +22,15 @@ from aggregator.model.change import (
 )
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.proxy import Proxy
-from aggregator.model.service import Endpoint, Labels, Protocol, Service, ServiceKey, labels_match
+from aggregator.model.service import (
+    Endpoint,
+    Labels,
+    Protocol,
+    Resolution,
+    Service,
+    ServiceKey,
+    labels_match,
+)
 from config.kind import KindSpec
 from config.mesh import MeshConfig
 
@@ -36,6 +44,7 @@ TCP_PORT: Final = "tcp_port"
 HTTP_PORTS: Final = "http_ports"
 ADDRESS: Final = "address"
 UNDER: Final = "under"
+DYNAMIC: Final = "dynamic"
 CONFIG: Final = "config"
 CONFIG_HOST: Final = "config_host"
 DESTINATION: Final = "destination"
@@ -112,6 +121,7 @@ class World:
         self.http_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.tcp_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.by_address: Final[dict[str, list[tuple[float, ServiceKey]]]] = {}
+        self.dynamic: Final[set[ServiceKey]] = set()
         self.under: Final[dict[str, set[str]]] = {}
         self.sidecars: Final[dict[str, dict[str, Config]]] = {}
         self.selectors: Final[Counter[Labels]] = Counter()
@@ -167,6 +177,7 @@ class World:
         facts.add((HOST, key.host))
         self._index_ports(key, old, new, facts)
         self._index_addresses(key, old, new, facts)
+        self._index_dynamic(key, new, facts)
         if new is None:
             del self.services[key]
         else:
@@ -240,6 +251,15 @@ class World:
         for address, created in after.items():
             facts.add((ADDRESS, address))
             insort(self.by_address.setdefault(address, []), (created or float("inf"), key))
+
+    def _index_dynamic(self, key: ServiceKey, new: Service | None, facts: set[Fact]) -> None:
+        any_before = bool(self.dynamic)
+        if new is not None and new.resolution is Resolution.DYNAMIC_DNS:
+            self.dynamic.add(key)
+        else:
+            self.dynamic.discard(key)
+        if bool(self.dynamic) != any_before:
+            facts.add((DYNAMIC, ""))
 
     def _set_endpoints(self, key: ServiceKey, new: tuple[Endpoint, ...], touched: Touched) -> None:
         if self.endpoints.get(key, ()) == new:

@@ -196,6 +196,10 @@ class FakeView:
         }
         return tuple(sorted(ports))
 
+    def resolves_dynamically(self) -> bool:
+        self.reads.add(("resolves_dynamically", ""))
+        return any(each.resolution == "DYNAMIC_DNS" for each in self._services)
+
     def hosts_under(self, suffix: str) -> tuple[str, ...]:
         self.reads.add(("hosts_under", suffix))
         hosts = {each.host for each in self._visible() if each.host.endswith(f".{suffix}")}

@@ -237,10 +237,25 @@ def test_an_unresolved_service_goes_where_the_connection_went() -> None:
     assert one(view_of(moved), moved).original_dst_lb_config.upstream_port_override.value == 8443
 
 
+def test_names_that_requests_bring_are_resolved_by_envoy() -> None:
+    """Behind one wildcard host any name can be asked for, and TLS is held to that very name."""
+    dynamic = service("*.example.com", port(443, "HTTPS"), resolution="DYNAMIC_DNS")
+    view = view_of(
+        dynamic, policy={"tls": {"mode": "SIMPLE"}, "loadBalancer": {"simple": "RANDOM"}}
+    )
+    built = one(view, dynamic)
+
+    assert built.cluster_type.name == "envoy.clusters.dynamic_forward_proxy"
+    assert built.lb_policy == Cluster.CLUSTER_PROVIDED
+    options = http_options(built).upstream_http_protocol_options
+    assert (options.auto_sni, options.auto_san_validation) == (True, True)
+    assert generate(ENDPOINT_GENERATOR, view, Root.HOST, dynamic.host) == {}
+
+
 def test_a_resolution_without_support_is_reported_and_left_out() -> None:
     """Nothing is sent that would do something else than what was asked."""
     dynamic = service("*.example.com", resolution="DYNAMIC_DNS", origin="east")
-    view = view_of(dynamic)
+    view = view_of(dynamic, generator="grpc")
 
     assert build(view, dynamic) == {}
     [problem] = view.problems

@@ -40,7 +40,7 @@ def resolve(
         ("DNS", ClusterType.STRICT_DNS, ClusterType.LOGICAL_DNS),
         ("DNS_ROUND_ROBIN", ClusterType.LOGICAL_DNS, ClusterType.LOGICAL_DNS),
         ("NONE", ClusterType.ORIGINAL_DST, ClusterType.EDS),
-        ("DYNAMIC_DNS", ClusterType.UNSUPPORTED, ClusterType.UNSUPPORTED),
+        ("DYNAMIC_DNS", ClusterType.DYNAMIC_DNS, ClusterType.UNSUPPORTED),
     ],
 )
 def test_the_resolution_decides_the_type(
