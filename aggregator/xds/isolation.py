@@ -77,6 +77,8 @@ class Isolation:
 
     def took(self, changes: Changes) -> None:
         """The client took these."""
+        if not self._fallback and not self._groups:
+            return
         taken: set[str] = set()
         for name, resource in changes:
             if resource is None:

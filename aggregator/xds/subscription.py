@@ -599,8 +599,8 @@ class Session:
         subscription.known = response.after
         subscription.pending.append(Sent(response, now, subscription.changed_at))
         subscription.nonce_sent, subscription.sent_at = response.nonce, now
-        names = frozenset(name for name, _ in response.changes)
-        subscription.forced -= names
+        if subscription.forced:
+            subscription.forced -= {name for name, _ in response.changes}
         subscription.isolation.sent(response.changes, now)
         subscription.fresh = False
         if subscription.kind is CLUSTER:
@@ -647,8 +647,9 @@ class Session:
     def _acknowledged(self, subscription: Subscription, sent: Sent, now: float) -> None:
         changes = sent.response.changes
         if subscription.kind is CLUSTER:
-            for name, _ in changes:
-                self._cold.pop(name, None)
+            if self._cold:
+                for name, _ in changes:
+                    self._cold.pop(name, None)
         elif subscription.kind is LISTENER:
             for cluster in _dropped_clusters(sent.response.before, changes):
                 if cluster in self._lingering:
