@@ -224,6 +224,7 @@ class Session:
         self._lingering: Final[dict[str, float]] = {}
         self._held_since: Final[dict[tuple[str, str], float]] = {}
         self._retry_at = math.inf
+        self._looked_back = False
         self._converged: list[tuple[ResourceType, float]] = []
         self.carried_over: dict[str, frozenset[str]] = {}
 
@@ -427,8 +428,10 @@ class Session:
             )
             plan = self._cache.get(key)
             if plan is None:
+                self._looked_back = False
                 plan = self._plan(subscription, view, now)
-                self._cache.put(key, plan)
+                if not self._looked_back:
+                    self._cache.put(key, plan)
         else:
             plan = self._plan(subscription, view, now)
         subscription.everything_dirty = False
@@ -437,9 +440,10 @@ class Session:
         return plan.response
 
     def _order_matters(self, subscription: Subscription) -> bool:
-        """Whether this stream's own history decides what may go now."""
-        if subscription.kind is CLUSTER:
-            return subscription.acknowledged
+        """Whether this stream's own history may decide what goes now.
+
+        That of clusters matters only where one goes away, which the plan itself finds out.
+        """
         if subscription.kind in SENDS_TO_CLUSTERS:
             return bool(self._cold) or not self.aggregated
         return False
@@ -530,6 +534,7 @@ class Session:
         """
         if subscription.kind is not CLUSTER or view.resource(CLUSTER.type_url, name) is not None:
             return False
+        self._looked_back = True
         if not self.aggregated:
             return self._hold("", name, now, self._drain)
         for kind in SENDS_TO_CLUSTERS:
