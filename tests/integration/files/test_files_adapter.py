@@ -356,6 +356,20 @@ async def test_an_emptied_folder_is_not_believed_at_once(folder: Path) -> None:
         assert len(follower.hosts()) == 100
 
 
+async def test_a_folder_that_is_emptied_in_steps_is_seen_as_one(folder: Path) -> None:
+    """Deleting a large tree takes a while; the first half must not be believed either."""
+    for number in range(100):
+        (folder / f"s{number}.yaml").write_text(text(f"s{number}", "10.0.0.1"))
+    async with following(folder) as follower:
+        for start in range(0, 100, 25):
+            for number in range(start, start + 25):
+                (folder / f"s{number}.yaml").unlink()
+            await asyncio.sleep(0.025)
+        await eventually(lambda: bool(follower.aggregate.summary("vms").held))
+
+        assert len(follower.hosts()) == 100
+
+
 async def test_one_deleted_file_of_several_is_believed(folder: Path) -> None:
     """Deleting a file is how people say that a service is gone, however large it is."""
     services = "".join(text(f"s{n}", "10.0.0.1").removeprefix("services:\n") for n in range(100))

@@ -430,6 +430,33 @@ def test_a_workload_change_merges_only_who_selects_it() -> None:
     assert mesh.aggregate.merge_total == merges + 1
 
 
+def test_a_service_that_is_gone_is_not_merged_for_its_workloads() -> None:
+    """Services come and go for years while the daemon runs."""
+    mesh = Mesh()
+    sink = mesh.aggregate.sink("east")
+    selecting = entry(workload_selector=WorkloadSelector(labels={"app": "reviews"}))
+    sink.replace(rules("east"), {"e": selecting})
+    sink.replace(rules("east"), {})
+    merges = mesh.aggregate.merge_total
+
+    sink.update(
+        workloads("east"), "pod", Workload("pod", "shop", endpoint(labels={"app": "reviews"}))
+    )
+
+    assert mesh.aggregate.merge_total == merges
+
+
+def test_an_equal_entry_of_another_registry_is_read_by_that_ones_defaults() -> None:
+    """Which registry gives an endpoint, and in which network it is, changes with the winner."""
+    mesh = Mesh("east", "west")
+    inline = entry(endpoints=(WorkloadEntry(address="10.0.0.1"),))
+    for name in ("west", "east"):
+        context = RegistryContext(name=name, cluster_id=name, network=f"net-{name}")
+        mesh.aggregate.sink(name, context).replace(rules(name), {"e": inline})
+        (only,) = mesh.aggregate.endpoints(KEY)
+        assert (only.registry, only.network) == (name, f"net-{name}")
+
+
 def test_a_registry_that_lists_endpoints_itself_does_not_give_its_pods_again() -> None:
     """A cluster's own slices say which of its pods are ready; the pods as such would double."""
     mesh = Mesh("east", "west")
@@ -570,6 +597,21 @@ def test_a_replacement_swaps_at_once_when_it_is_in_sync() -> None:
     assert mesh.addresses() == ["10.0.0.2", "10.0.0.3"]
     old.update(services("east"), "x", None)
     assert mesh.addresses() == ["10.0.0.2", "10.0.0.3"]
+
+
+def test_a_replaced_run_cannot_bring_the_next_replacement_forward() -> None:
+    """What was replaced may still be busy with its own start when the settings change again."""
+    mesh = Mesh()
+    old = mesh.aggregate.sink("east")
+    old.replace(services("east"), {"x": item("10.0.0.1")})
+    new = mesh.aggregate.swap("east")
+    new.replace(services("east"), {"x": item("10.0.0.2")})
+    new.synced()
+    mesh.aggregate.swap("east").replace(services("east"), {"x": item("10.0.0.3")})
+
+    old.synced()
+
+    assert mesh.addresses() == ["10.0.0.2"]
 
 
 def test_an_abandoned_replacement_leaves_no_trace() -> None:
