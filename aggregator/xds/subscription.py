@@ -72,7 +72,8 @@ class Subscription:
         self.forced: frozenset[str] = NOTHING
         self.owed = False
         self.started = False
-        self.acknowledged = False
+        # Whether it once had all that there was: from then on it has traffic to protect.
+        self.booted = False
         self.fresh = False
         self.changed_at = 0.0
         self.pending: Final[deque[Sent]] = deque()
@@ -158,7 +159,8 @@ class Subscription:
             self.isolation.took(sent.response.changes)
             if sent.response.nonce == nonce:
                 break
-        self.acknowledged = True
+        if not self.pending and not self.dirty:
+            self.booted = True
         self.nonce_acked, self.acked_at = nonce, now
         self.version_acked = done[-1].response.version
         if not self.isolation.active:
@@ -312,12 +314,12 @@ class Session:
                 # Its routes may still lead there until they are switched and its listeners drained.
                 self._lingering[name] = now + self._drain
         subscription.known = Known.of(resources)
-        subscription.acknowledged = True
+        subscription.booted = True
 
     def _resume_full_state(self, subscription: Subscription, version: str) -> None:
         """A state-of-the-world client came back with exactly what it would get."""
         snapshot = self._view().snapshot(subscription.kind.type_url)
-        subscription.acknowledged = True
+        subscription.booted = True
         if snapshot.version == version:
             subscription.known = snapshot
             subscription.owed = False
@@ -620,14 +622,17 @@ class Session:
         self, subscription: Subscription, before: Known, response: Response, now: float
     ) -> None:
         assignments = self.subscriptions.get(ENDPOINT.type_url)
+        has_endpoints = assignments.known.resources if assignments is not None else {}
+        if not subscription.booted and not has_endpoints and not self._lingering:
+            return
         again: set[str] = set()
         for name, resource in response.changes:
             if resource is None:
                 self._lingering.pop(name, None)
                 continue
-            if subscription.acknowledged and name not in before.resources:
+            if subscription.booted and name not in before.resources:
                 self._cold[name] = now + self._waits.warm
-            if assignments is not None and name in assignments.known.resources:
+            if name in has_endpoints:
                 again.add(name)
         if assignments is not None and again:
             # A changed cluster warms anew and needs its endpoints, though they are the same and a
