@@ -28,8 +28,8 @@ from aggregator.xds.cache import PlanCache
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
 from aggregator.xds.node import decode_node
+from aggregator.xds.session import Session, Waits
 from aggregator.xds.stream import Stream
-from aggregator.xds.subscription import Session, Waits
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from aggregator.push.state import ViewDiff, ViewState
 from aggregator.xds.budget import Budget
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
-from aggregator.xds.subscription import Session
+from aggregator.xds.session import Session
 
 log = structlog.get_logger()
 

@@ -29,7 +29,7 @@ from aggregator.push.world import World
 from aggregator.xds.cache import PlanCache
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request
-from aggregator.xds.subscription import Session, Waits
+from aggregator.xds.session import Session, Waits
 from config.mesh import MeshConfig
 
 TYPES: Final = {each.type_url: each for each in (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)}

@@ -20,7 +20,7 @@ from aggregator.generators.spec import (
     ResourceType,
 )
 from aggregator.push.state import ViewState
-from aggregator.xds.subscription import Session
+from aggregator.xds.session import Session
 
 _Json = dict[str, Any]
 _Resources = dict[str, tuple[Resource, ...]]

@@ -1,0 +1,538 @@
+"""One client: its subscriptions, and the order between them, in either protocol variant. No I/O.
+
+The order of sending (make, warm, switch, drain, break) lives here; what a real Envoy does, and so
+why, is in docs/xds.md.
+"""
+
+import math
+from collections.abc import Mapping, Set
+from typing import Final
+
+from msgspec import Struct
+
+from aggregator.generators.spec import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    VIRTUAL_HOST,
+    Resource,
+    ResourceType,
+)
+from aggregator.model.errors import StreamError
+from aggregator.push.known import Changes, Known, Response
+from aggregator.push.state import ViewDiff, ViewState
+from aggregator.xds.cache import Plan, PlanCache
+from aggregator.xds.isolation import Rejection
+from aggregator.xds.message import (
+    UNKNOWN_VERSION,
+    Request,
+    announced,
+    encode_response,
+)
+from aggregator.xds.subscription import NOTHING, Sent, Subscription
+
+WILDCARD: Final = "*"
+SENDS_TO_CLUSTERS: Final = (LISTENER, ROUTE, VIRTUAL_HOST)
+
+
+class Waits(Struct, frozen=True):
+    """Bounds of waiting, in seconds: for a new cluster to be warm, between streams that cannot be
+    ordered, for a trial's answer.
+    """
+
+    warm: float = 15.0
+    separate: float = 1.0
+    trial: float = 1.0
+
+
+class Session:
+    """One stream: its subscriptions, and the order between them."""
+
+    def __init__(
+        self,
+        types: Mapping[str, ResourceType],
+        *,
+        delta: bool,
+        aggregated: bool,
+        waits: Waits,
+        cache: PlanCache,
+        chunk: int,
+    ) -> None:
+        self._types: Final = types
+        self.delta: Final = delta
+        self.aggregated: Final = aggregated
+        self._waits: Final = waits
+        self._cache: Final = cache
+        self._chunk: Final = chunk
+        self._drain = 0.0
+        self.view: ViewState | None = None
+        self.subscriptions: Final[dict[str, Subscription]] = {}
+        self._order: list[Subscription] = []
+        self._cold: Final[dict[str, float]] = {}
+        self._lingering: Final[dict[str, float]] = {}
+        self._held_since: Final[dict[tuple[str, str], float]] = {}
+        self._retry_at = math.inf
+        self._looked_back = False
+        self._converged: list[tuple[ResourceType, float]] = []
+        self.carried_over: dict[str, frozenset[str]] = {}
+
+    def begin(self, *, drain: float) -> None:
+        """The client said who it is: its listeners drain for so many seconds."""
+        self._drain = drain
+
+    def kind(self, type_url: str) -> ResourceType | None:
+        """The row of the table of types."""
+        return self._types.get(type_url)
+
+    def take_converged(self) -> list[tuple[ResourceType, float]]:
+        """Seconds from change to acknowledgement of what was acknowledged since the last call."""
+        converged, self._converged = self._converged, []
+        return converged
+
+    # Requests
+
+    def receive(self, request: Request, now: float) -> tuple[Rejection, ...]:
+        """Take a request in; returns what it rejects. Raises StreamError for a type that we do not
+        have.
+        """
+        kind = self._types.get(request.type_url)
+        if kind is None:
+            message = f"unknown resource type {request.type_url!r}"
+            raise StreamError(message)
+        subscription = self.subscriptions.get(request.type_url)
+        if subscription is None:
+            subscription = Subscription(kind, delta=self.delta, trial_seconds=self._waits.trial)
+            self.subscriptions[request.type_url] = subscription
+            self._order = sorted(self.subscriptions.values(), key=lambda each: each.kind.order)
+        if not subscription.started:
+            subscription.started = True
+            self._begin(subscription, request, now)
+            return ()
+        rejections, stale = self._answer(subscription, request, now)
+        if self.delta:
+            self._change_names(subscription, subscription.names | request.names, request, now)
+        elif not stale:
+            self._change_names(subscription, request.names, request, now)
+        return rejections
+
+    def _answer(
+        self, subscription: Subscription, request: Request, now: float
+    ) -> tuple[tuple[Rejection, ...], bool]:
+        """Handle the nonce; the second value says that it is not the newest one."""
+        if not request.nonce:
+            return (), False
+        stale = request.nonce != subscription.nonce_sent
+        if request.error is not None:
+            rejections = subscription.reject(request.nonce, request.error, now)
+            return rejections or (), stale
+        done = subscription.acknowledge(request.nonce, now)
+        if done is not None:
+            for sent in done:
+                self._converged.append((subscription.kind, now - sent.changed_at))
+                self._acknowledged(subscription, sent, now)
+        return (), stale
+
+    def _begin(self, subscription: Subscription, request: Request, now: float) -> None:
+        kind = subscription.kind
+        subscription.names = self._cache.names(request.names - {WILDCARD})
+        subscription.wildcard = WILDCARD in request.names or (
+            not request.names and (self.delta or kind.full_state)
+        )
+        subscription.mark_everything(now)
+        subscription.owed = not request.versions
+        if request.versions:
+            self._resume(subscription, request.versions, now)
+        elif request.version and kind.full_state and subscription.wildcard:
+            self._resume_full_state(subscription, request.version)
+        lost = self.carried_over.pop(kind.type_url, NOTHING)
+        if lost:
+            subscription.may_have_lost(lost, now)
+
+    def _resume(self, subscription: Subscription, versions: Mapping[str, str], now: float) -> None:
+        """A delta client came back and says what it has; equal versions are equal resources."""
+        view = self._view()
+        resources: dict[str, Resource] = {}
+        for name, version in versions.items():
+            mine = subscription.wanted(view, name)
+            same = mine is not None and mine.version == version
+            resources[name] = mine if same and mine is not None else announced(name, version)
+            if mine is None and subscription.kind is CLUSTER:
+                # Its routes may still lead there until they are switched and its listeners drained.
+                self._lingering[name] = now + self._drain
+        subscription.known = Known.of(resources)
+        subscription.booted = True
+
+    def _resume_full_state(self, subscription: Subscription, version: str) -> None:
+        """A state-of-the-world client came back with exactly what it would get."""
+        snapshot = self._view().snapshot(subscription.kind.type_url)
+        subscription.booted = True
+        if snapshot.version == version:
+            subscription.known = snapshot
+            subscription.owed = False
+            subscription.everything_dirty = False
+
+    def _change_names(
+        self, subscription: Subscription, names: frozenset[str], request: Request, now: float
+    ) -> None:
+        if self.delta:
+            if not request.names and not request.unsubscribed:
+                return
+            names -= request.unsubscribed
+            if request.names:
+                # Asked again means needed again, whatever was sent before.
+                again = request.names & subscription.known.resources.keys()
+                subscription.may_have_lost(again, now)
+        elif names == subscription.names:
+            return
+        before = subscription.names
+        if WILDCARD in request.unsubscribed and subscription.wildcard:
+            subscription.wildcard = False
+            self._dropped(subscription, subscription.known.resources.keys() - names)
+        if WILDCARD in names:
+            names -= {WILDCARD}
+            if not subscription.wildcard:
+                subscription.wildcard = True
+                subscription.mark_everything(now)
+        elif not self.delta and names and subscription.wildcard:
+            subscription.wildcard = False
+        subscription.names = self._cache.names(names)
+        added = (names - before) | (request.names - {WILDCARD} if self.delta else NOTHING)
+        if added:
+            subscription.mark(added, now)
+            subscription.owed = True
+        gone = (before - names) | request.unsubscribed
+        if gone and not subscription.wildcard:
+            self._dropped(subscription, gone)
+
+    def _dropped(self, subscription: Subscription, names: Set[str]) -> None:
+        """The client needs these no more, and so perhaps not the clusters behind them."""
+        subscription.forget(names)
+        if subscription.kind is ROUTE:
+            virtual_hosts = self.subscriptions.get(VIRTUAL_HOST.type_url)
+            if virtual_hosts is not None:
+                virtual_hosts.forget(
+                    each
+                    for each in virtual_hosts.known.resources
+                    if each.rpartition("/")[0] in names
+                )
+
+    # The view
+
+    def view_changed(self, diff: ViewDiff, now: float) -> None:
+        """These names differ now."""
+        for type_url, names in diff.items():
+            subscription = self.subscriptions.get(type_url)
+            if subscription is None or not subscription.started:
+                continue
+            if not subscription.wildcard:
+                names &= subscription.names
+            if names:
+                subscription.mark(names, now)
+
+    def view_moved(self, view: ViewState, now: float) -> None:
+        """Everything may differ now."""
+        self.view = view
+        for subscription in self._order:
+            subscription.mark_everything(now)
+
+    def _view(self) -> ViewState:
+        if self.view is None:
+            message = "the stream has no view yet"
+            raise RuntimeError(message)
+        return self.view
+
+    # Sending
+
+    def next_response(self, now: float) -> Response | None:
+        """What is to be written now; it counts as sent."""
+        self._retry_at = math.inf
+        for subscription in self._order:
+            subscription.go_on_searching(now)
+            if subscription.has_work:
+                response = self._respond(subscription, now)
+                if response is not None:
+                    self._sent(subscription, response, now)
+                    return response
+        return None
+
+    def wake_at(self) -> float:
+        """When `next_response` is to be asked again though nothing happens; infinity for never."""
+        trials = (each.isolation.trial_until for each in self._order)
+        return min(self._retry_at, *trials, math.inf)
+
+    def _respond(self, subscription: Subscription, now: float) -> Response | None:
+        view = self._view()
+        plan: Plan | None = None
+        if subscription.simple and not self._order_matters(subscription):
+            key = (
+                view,
+                view.generation,
+                subscription.kind.type_url,
+                self.delta,
+                id(subscription.known),
+                None if subscription.wildcard else subscription.names,
+                None if subscription.everything_dirty else subscription.dirty,
+                subscription.owed,
+            )
+            plan = self._cache.get(key)
+            if plan is None:
+                self._looked_back = False
+                plan = self._plan(subscription, view, now)
+                if not self._looked_back:
+                    self._cache.put(key, plan)
+        else:
+            plan = self._plan(subscription, view, now)
+        subscription.everything_dirty = False
+        subscription.dirty = plan.rest
+        subscription.owed = False
+        return plan.response
+
+    def _order_matters(self, subscription: Subscription) -> bool:
+        """Whether this stream's own history may decide what goes now.
+
+        That of clusters matters only where one goes away, which the plan itself finds out.
+        """
+        if subscription.kind in SENDS_TO_CLUSTERS:
+            return bool(self._cold) or not self.aggregated
+        return False
+
+    def _plan(self, subscription: Subscription, view: ViewState, now: float) -> Plan:
+        """The next response, if any, and the names that must wait."""
+        known = subscription.known.resources
+        changes: list[tuple[str, Resource | None]] = []
+        waiting: set[str] = set()
+        size = 0
+        for name in self._candidates(subscription, view):
+            have = known.get(name)
+            settled, want = self._choose(subscription, view, name)
+            if not settled:
+                continue
+            if want is None:
+                if have is None and not (
+                    self.delta and subscription.owed and name in subscription.names
+                ):
+                    continue
+                if have is not None and self._must_keep(subscription, view, name, now):
+                    waiting.add(name)
+                    continue
+                if have is not None and self._orphaned(subscription, view, name):
+                    continue
+            elif (
+                have is not None
+                and have.version == want.version
+                and name not in subscription.forced
+            ):
+                continue
+            elif self._must_wait(subscription, name, have, want, now) or (
+                self.delta and size and size + len(want.any_field) > self._chunk
+            ):
+                waiting.add(name)
+                continue
+            changes.append((name, want))
+            size += len(want.any_field) if want else 0
+        rest = frozenset(waiting)
+        if not changes and not (subscription.owed and not waiting):
+            return Plan(subscription.known, None, rest)
+        return Plan(subscription.known, self._encode(subscription, tuple(changes)), rest)
+
+    def _encode(self, subscription: Subscription, changes: Changes) -> Response:
+        """The bytes: the same object for every stream that goes this way from the same state."""
+        kind = subscription.kind
+        key = (kind.type_url, self.delta, id(subscription.known), changes)
+        plan = self._cache.get(key)
+        if plan is not None and plan.response is not None:
+            return plan.response
+        response = encode_response(
+            kind.type_url,
+            subscription.known,
+            changes,
+            delta=self.delta,
+            full_state=kind.full_state,
+        )
+        self._cache.put(key, Plan(subscription.known, response, NOTHING))
+        return response
+
+    def _candidates(self, subscription: Subscription, view: ViewState) -> list[str]:
+        if not subscription.everything_dirty:
+            return sorted(subscription.dirty)
+        names: set[str] = set(subscription.names)
+        names.update(subscription.known.resources)
+        if subscription.wildcard:
+            names.update(view.snapshot(subscription.kind.type_url).resources)
+        return sorted(names)
+
+    def _choose(
+        self, subscription: Subscription, view: ViewState, name: str
+    ) -> tuple[bool, Resource | None]:
+        """What the client should have, given what it rejected; the first value is False if it is
+        left as it is.
+        """
+        want = subscription.wanted(view, name)
+        if want is None:
+            subscription.isolation.forget((name,))
+        if want is None or subscription.simple:
+            return True, want
+        return subscription.isolation.choose(want)
+
+    def _must_keep(
+        self, subscription: Subscription, view: ViewState, name: str, now: float
+    ) -> bool:
+        """Whether a cluster may still be in use: by a route or listener that the client has, or
+        while listeners drain.
+        """
+        if subscription.kind is not CLUSTER or view.resource(CLUSTER.type_url, name) is not None:
+            return False
+        self._looked_back = True
+        if not self.aggregated:
+            return self._hold("", name, now, self._drain)
+        for kind in SENDS_TO_CLUSTERS:
+            other = self.subscriptions.get(kind.type_url)
+            if other is not None and (
+                name in other.known.clusters
+                or any(name in sent.response.before.clusters for sent in other.pending)
+            ):
+                return True
+        until = self._lingering.get(name, 0.0)
+        if now < until:
+            self._retry_at = min(self._retry_at, until)
+            return True
+        return False
+
+    def _orphaned(self, subscription: Subscription, view: ViewState, name: str) -> bool:
+        """Whether a route lost its listener, which may still be draining on it: it stays until the
+        client gives it up.
+        """
+        if subscription.kind is ROUTE:
+            return name in subscription.names
+        if subscription.kind is VIRTUAL_HOST:
+            group = name.rpartition("/")[0]
+            routes = self.subscriptions.get(ROUTE.type_url)
+            return (
+                routes is not None
+                and group in routes.known.resources
+                and view.resource(ROUTE.type_url, group) is None
+            )
+        return False
+
+    def _must_wait(
+        self,
+        subscription: Subscription,
+        name: str,
+        have: Resource | None,
+        want: Resource,
+        now: float,
+    ) -> bool:
+        """Whether it would send requests to a cluster that the client does not have warm."""
+        if subscription.kind not in SENDS_TO_CLUSTERS:
+            return False
+        if not self.aggregated:
+            added = have is not None and bool(want.clusters - have.clusters)
+            return added and self._hold(subscription.kind.type_url, name, now, self._waits.separate)
+        if not self._cold:
+            return False
+        until = max((self._cold.get(each, 0.0) for each in want.clusters), default=0.0)
+        if now < until:
+            self._retry_at = min(self._retry_at, until)
+            return True
+        return False
+
+    def _hold(self, type_url: str, name: str, now: float, seconds: float) -> bool:
+        """Wait so long from the first time that this is asked."""
+        key = (type_url, name)
+        until = self._held_since.setdefault(key, now) + seconds
+        if now < until:
+            self._retry_at = min(self._retry_at, until)
+            return True
+        del self._held_since[key]
+        return False
+
+    def _sent(self, subscription: Subscription, response: Response, now: float) -> None:
+        """Note what follows from a response for the other types."""
+        before = subscription.known
+        subscription.known = response.after
+        subscription.pending.append(Sent(response, now, subscription.changed_at))
+        subscription.nonce_sent, subscription.sent_at = response.nonce, now
+        if subscription.forced:
+            subscription.forced -= {name for name, _ in response.changes}
+        subscription.isolation.sent(response.changes, now)
+        subscription.fresh = False
+        if subscription.kind is CLUSTER:
+            self._clusters_sent(subscription, before, response, now)
+        elif subscription.kind is LISTENER:
+            for cluster in _dropped_clusters(before, response.changes):
+                self._lingering[cluster] = math.inf
+        elif subscription.kind is ROUTE:
+            self._routes_sent(before, response.changes, now)
+
+    def _clusters_sent(
+        self, subscription: Subscription, before: Known, response: Response, now: float
+    ) -> None:
+        assignments = self.subscriptions.get(ENDPOINT.type_url)
+        has_endpoints = assignments.known.resources if assignments is not None else {}
+        if not subscription.booted and not has_endpoints and not self._lingering:
+            return
+        again: set[str] = set()
+        for name, resource in response.changes:
+            if resource is None:
+                self._lingering.pop(name, None)
+                continue
+            if subscription.booted and name not in before.resources:
+                self._cold[name] = now + self._waits.warm
+            if name in has_endpoints:
+                again.add(name)
+        if assignments is not None and again:
+            # A changed cluster warms anew and needs its endpoints, though they are the same and a
+            # delta client does not ask.
+            assignments.forced |= again
+            assignments.mark(frozenset(again), now)
+
+    def _routes_sent(self, before: Known, changes: Changes, now: float) -> None:
+        virtual_hosts = self.subscriptions.get(VIRTUAL_HOST.type_url)
+        if virtual_hosts is None:
+            return
+        fresh = {
+            name for name, each in changes if each is not None and name not in before.resources
+        }
+        if fresh:
+            # Envoy ignored the virtual hosts of a route that it did not have, and does not ask for
+            # them.
+            snapshot = self._view().snapshot(VIRTUAL_HOST.type_url)
+            again = {each for each in snapshot.resources if each.rpartition("/")[0] in fresh}
+            virtual_hosts.may_have_lost(again & virtual_hosts.known.resources.keys(), now)
+
+    def _acknowledged(self, subscription: Subscription, sent: Sent, now: float) -> None:
+        changes = sent.response.changes
+        if subscription.kind is CLUSTER:
+            if self._cold:
+                for name, _ in changes:
+                    self._cold.pop(name, None)
+        elif subscription.kind is LISTENER:
+            for cluster in _dropped_clusters(sent.response.before, changes):
+                if cluster in self._lingering:
+                    self._lingering[cluster] = now + self._drain
+
+    def left_unknown(self) -> dict[str, frozenset[str]]:
+        """Names that this client may or may not have, by type: its next stream must not believe
+        their versions.
+        """
+        found = {
+            type_url: frozenset(
+                name
+                for name, each in subscription.known.resources.items()
+                if each.version == UNKNOWN_VERSION
+            )
+            for type_url, subscription in self.subscriptions.items()
+            if subscription.nacks
+        }
+        return {type_url: names for type_url, names in found.items() if names}
+
+
+def _dropped_clusters(before: Known, changes: Changes) -> set[str]:
+    """Clusters that listeners referred to and, with these changes, do not any more."""
+    dropped: set[str] = set()
+    for name, resource in changes:
+        old = before.resources.get(name)
+        if old is not None:
+            dropped |= old.clusters - (resource.clusters if resource else frozenset())
+    return dropped
