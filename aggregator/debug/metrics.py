@@ -33,6 +33,21 @@ class StateCollector(Collector):
         yield from _registry_metrics(self._sources.supervisor.status())
         yield from self._model_metrics()
         yield from self._settings_metrics()
+        yield self._isolated()
+
+    def _isolated(self) -> Metric:
+        isolated = GaugeMetricFamily(
+            "mesh_xds_isolated_resources",
+            "Resources that are kept from a client because it rejected them.",
+            labels=["type"],
+        )
+        counts = {kind.short: 0 for kind in self._sources.server.types.values()}
+        for stream in self._sources.server.streams:
+            for subscription in stream.session.subscriptions.values():
+                counts[subscription.kind.short] += len(subscription.isolation.rejected)
+        for short, count in counts.items():
+            isolated.add_metric([short], count)
+        return isolated
 
     def _model_metrics(self) -> Iterable[Metric]:
         aggregate = self._sources.aggregate

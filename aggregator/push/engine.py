@@ -323,7 +323,7 @@ class Engine:
             elif problem not in self._reported:
                 self._reported.add(problem)
                 log.warning(
-                    "cannot be used as written",
+                    "problem",
                     subject=problem.subject,
                     source=str(problem.origin),
                     path=problem.path,

@@ -97,7 +97,7 @@ class XdsServer:
         self.engine: Final = engine
         self._ready: Final = ready
         self.streams: Final[set[Stream]] = set()
-        self._types: Final = types
+        self.types: Final = types
         self._budget: Final = Budget(engine.settings.in_flight)
         self._cache: Final = PlanCache()
         self._decoders: Final = {delta: RequestDecoder(delta=delta) for delta in (False, True)}
@@ -159,7 +159,7 @@ class XdsServer:
             await self._ready.wait()
         settings = self.engine.settings
         session = Session(
-            self._types,
+            self.types,
             delta=delta,
             aggregated=kind is None,
             waits=Waits(warm=settings.warm_wait, separate=settings.separate_wait),
@@ -182,13 +182,13 @@ class XdsServer:
         try:
             await stream.run()
         except StreamError as error:
-            log.warning("stream closed", proxy=_id(stream), peer=stream.peer, reason=str(error))
+            log.warning("stream_closed", proxy=_id(stream), peer=stream.peer, reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             self.streams.discard(stream)
             self.engine.metrics.connected.dec()
             self._remember(stream)
-            log.info("client disconnected", proxy=_id(stream), peer=stream.peer)
+            log.info("client_disconnected", proxy=_id(stream), peer=stream.peer)
 
     def _identify(self, request: Request) -> Proxy:
         world = self.engine.world
@@ -202,7 +202,7 @@ class XdsServer:
         node = _id(stream)
         stream.session.carried_over.update(self._unsettled.pop(node, {}))
         log.info(
-            "client connected",
+            "client_connected",
             proxy=node,
             peer=stream.peer,
             variant="delta" if stream.session.delta else "state of the world",
@@ -225,7 +225,7 @@ class XdsServer:
         if len(self._logged) > REMEMBERED_NODES:
             self._logged.popitem(last=False)
         log.error(
-            "a client rejected a resource; it keeps its last accepted version",
+            "resource_rejected",
             proxy=_id(stream),
             type_url=rejection.type_url,
             resource=rejection.name,
@@ -301,7 +301,7 @@ class _CertificateReader:
             client_ca = self._files.client_ca.read_bytes() if self._files.client_ca else None
         except (OSError, ssl.SSLError) as error:
             log.warning(
-                "certificate files cannot be used, the last ones stay",
+                "certificate_rejected",
                 cert=str(self._files.cert),
                 reason=str(error),
             )

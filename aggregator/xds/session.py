@@ -75,6 +75,7 @@ class Session:
         self._retry_at = math.inf
         self._looked_back = False
         self._converged: list[tuple[ResourceType, float]] = []
+        self._expired: list[ResourceType] = []
         self.carried_over: dict[str, frozenset[str]] = {}
 
     def begin(self, *, drain: float) -> None:
@@ -89,6 +90,11 @@ class Session:
         """Seconds from change to acknowledgement of what was acknowledged since the last call."""
         converged, self._converged = self._converged, []
         return converged
+
+    def take_expired(self) -> list[ResourceType]:
+        """The types of requests since the last call that answered nothing which still counts."""
+        expired, self._expired = self._expired, []
+        return expired
 
     # Requests
 
@@ -125,12 +131,17 @@ class Session:
         stale = request.nonce != subscription.nonce_sent
         if request.error is not None:
             rejections = subscription.reject(request.nonce, request.error, now)
+            if rejections is None:
+                self._expired.append(subscription.kind)
             return rejections or (), stale
         done = subscription.acknowledge(request.nonce, now)
-        if done is not None:
-            for sent in done:
-                self._converged.append((subscription.kind, now - sent.changed_at))
-                self._acknowledged(subscription, sent, now)
+        if done is None:
+            if stale:
+                self._expired.append(subscription.kind)
+            return (), stale
+        for sent in done:
+            self._converged.append((subscription.kind, now - sent.changed_at))
+            self._acknowledged(subscription, sent, now)
         return (), stale
 
     def _begin(self, subscription: Subscription, request: Request, now: float) -> None:

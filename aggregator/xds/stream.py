@@ -117,6 +117,8 @@ class Stream:
                 self._on_reject(self, rejection)
             for kind, seconds in self.session.take_converged():
                 metrics.convergence_time.labels(kind.short).observe(seconds)
+            for kind in self.session.take_expired():
+                metrics.expired_nonces.labels(kind.short).inc()
             self._wake.set()
 
     async def _begin(self, request: Request) -> None:
@@ -136,7 +138,7 @@ class Stream:
         if kind is not None:
             self._engine.metrics.rejects.labels(kind.short).inc()
         self._log.debug(
-            "response rejected", type_url=request.type_url, nonce=request.nonce, error=request.error
+            "response_rejected", type_url=request.type_url, nonce=request.nonce, error=request.error
         )
 
     async def _write_all(self) -> None:

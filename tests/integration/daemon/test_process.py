@@ -210,7 +210,7 @@ async def test_a_signal_ends_it_with_its_streams_open(
 
     assert "a.mesh" in str(response)
     last = [each["message"] for each in daemon.events][-3:]
-    assert last == ["daemon_stopping", "client disconnected", "daemon_stopped"]
+    assert last == ["daemon_stopping", "client_disconnected", "daemon_stopped"]
     assert daemon.noise == []
 
 

@@ -571,3 +571,21 @@ def test_nothing_to_do_asks_for_no_wake() -> None:
     _, client = booted()
     assert client.next() is None
     assert client.session.wake_at() == math.inf
+
+
+@pytest.mark.parametrize("delta", [True, False])
+def test_answers_to_what_no_longer_counts_are_told(delta: bool) -> None:
+    """Answers that come late or for nothing we sent change nothing, and are counted."""
+    content, client = booted(delta=delta)
+    content.put(CLUSTER, "more", "more 1")
+    client.change()
+    response = client.next()
+    assert response is not None
+    names = frozenset[str]()
+    client.session.receive(Request(CLUSTER.type_url, names, "never sent"), client.now)
+    client.session.receive(Request(CLUSTER.type_url, names, "never sent", "bad"), client.now)
+    assert [each.short for each in client.session.take_expired()] == ["CDS", "CDS"]
+    client.ack(response)
+    client.ack(response)
+    assert client.session.take_expired() == []
+    assert client.has(CLUSTER) == {"old": "old 1", "more": "more 1"}
