@@ -26,8 +26,8 @@ _CHECK: Final = 1.0
 """How often to see whether the path still leads to the watched folder, which no event tells."""
 
 _MANY: Final = 10
-_QUIET: Final = 0.05
-_PATIENCE: Final = 1.0
+_QUIET: Final = 0.2
+_PATIENCE: Final = 2.0
 
 
 class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -364,7 +364,7 @@ async def test_a_folder_that_is_emptied_in_steps_is_seen_as_one(folder: Path) ->
         for start in range(0, 100, 25):
             for number in range(start, start + 25):
                 (folder / f"s{number}.yaml").unlink()
-            await asyncio.sleep(0.025)
+            await asyncio.sleep(0.02)
         await eventually(lambda: bool(follower.aggregate.summary("vms").held))
 
         assert len(follower.hosts()) == 100
