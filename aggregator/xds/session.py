@@ -240,6 +240,22 @@ class Session:
                 names &= subscription.names
             if names:
                 subscription.mark(names, now)
+        self._take_back(diff.get(ROUTE.type_url, NOTHING), now)
+
+    def _take_back(self, names: frozenset[str], now: float) -> None:
+        """A route that comes back may still have virtual hosts from before it went, which stayed
+        only because it was gone.
+        """
+        routes = self.subscriptions.get(ROUTE.type_url)
+        virtual_hosts = self.subscriptions.get(VIRTUAL_HOST.type_url)
+        if routes is None or virtual_hosts is None:
+            return
+        back = names & routes.known.resources.keys()
+        if back:
+            kept = virtual_hosts.known.resources
+            virtual_hosts.mark(
+                frozenset(name for name in kept if name.rpartition("/")[0] in back), now
+            )
 
     def view_moved(self, view: ViewState, now: float) -> None:
         """Everything may differ now."""

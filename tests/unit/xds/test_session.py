@@ -402,6 +402,24 @@ def test_virtual_hosts_of_a_vanished_route_stay_until_it_is_given_up() -> None:
     assert client.has(CLUSTER) == {}
 
 
+def test_virtual_hosts_of_a_route_that_comes_back_are_as_they_should_be() -> None:
+    """What stayed for the draining listener must not outlive the route's return."""
+    content, client = booted()
+    content.put(VIRTUAL_HOST, "80/a", "a", clusters=["old"])
+    client.change()
+    client.subscribe(VIRTUAL_HOST)
+    client.drain()
+    content.remove(ROUTE, "80")
+    content.remove(VIRTUAL_HOST, "80/a")
+    client.change()
+    client.drain()
+    content.put(ROUTE, "80", "to old", clusters=["old"])
+    content.put(VIRTUAL_HOST, "80/b", "b")
+    client.change()
+    client.drain()
+    assert client.has(VIRTUAL_HOST) == {"80/b": "b"}
+
+
 def test_removed_virtual_host_is_removed() -> None:
     """A host that went away must not be served any longer."""
     content, client = booted()
