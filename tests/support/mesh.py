@@ -18,6 +18,7 @@ from aggregator.model.discovery import find
 from aggregator.model.service import Endpoint, Service, ServiceKey
 from aggregator.push.engine import Engine, PushSettings
 from aggregator.push.metrics import Metrics
+from aggregator.push.world import WorldSource
 from aggregator.xds.server import XdsServer
 from config.kind_table import kinds
 from config.mesh import MeshConfig
@@ -119,7 +120,7 @@ class Mesh:
 
 
 def make_engine(
-    source: MemorySource,
+    source: WorldSource,
     *,
     mesh: MeshConfig | None = None,
     settings: PushSettings | None = None,

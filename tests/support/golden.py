@@ -1,0 +1,211 @@
+"""Cases of tests/golden: input in one file, and the Envoy resources that it brings about.
+
+The input's first document says for whom and what to show (`Head`); the others are what a user
+writes. Clusters that every proxy has are left out.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from envoy.config.core.v3 import base_pb2
+from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as AnyMessage
+from msgspec import Struct
+
+from adapters.files.decode import FileContent, decode_file
+from aggregator.generators.name import BLACK_HOLE, PASSTHROUGH
+from aggregator.generators.spec import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    VIRTUAL_HOST,
+    Resource,
+    ResourceType,
+)
+from aggregator.model.errors import Origin, Problem
+from aggregator.model.registry import Content, Item, RegistryContext, ShardKey
+from aggregator.push.engine import Engine
+from aggregator.push.state import ViewDiff, ViewState
+from aggregator.registry.aggregate import Aggregate
+from aggregator.xds.node import decode_node
+from config.mesh import MeshConfig
+from config.shape import decode_struct
+from tests.support.mesh import make_engine
+
+GOLDENS: Final = Path(__file__).parents[1] / "golden"
+INPUT: Final = "in.yaml"
+TYPES: Final[Mapping[str, ResourceType]] = {
+    "clusters": CLUSTER,
+    "endpoints": ENDPOINT,
+    "listeners": LISTENER,
+    "routes": ROUTE,
+    "virtual_hosts": VIRTUAL_HOST,
+}
+PROBLEMS: Final = "problems"
+FIXED: Final = frozenset({BLACK_HOLE, PASSTHROUGH})
+REGISTRY: Final = "files"
+CONTEXT: Final = RegistryContext(name=REGISTRY, cluster_id=REGISTRY, namespace="shop")
+
+
+class Head(Struct, frozen=True, forbid_unknown_fields=True):
+    """`show` names the types, or ``problems``; `proxy` is an xDS node, `mesh` a MeshConfig."""
+
+    show: tuple[str, ...]
+    proxy: dict[str, Any] = {}
+    mesh: dict[str, Any] = {}
+
+
+class Golden(Struct, frozen=True):
+    """One case."""
+
+    folder: Path
+    head: Head
+    content: FileContent
+
+    @property
+    def name(self) -> str:
+        """``<topic>/<case>``."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def mesh(self) -> MeshConfig:
+        """Mesh settings."""
+        return decode_struct(self.head.mesh, MeshConfig, "mesh", lambda _path: Origin(INPUT))
+
+    @property
+    def node(self) -> base_pb2.Node:
+        """How the proxy introduces itself: a VM without redirection, unless the case says more."""
+        node = {
+            "id": "vm-1",
+            "cluster": "vms",
+            "user_agent_name": "envoy",
+            "metadata": {"NAMESPACE": "shop", "INTERCEPTION_MODE": "NONE"},
+        }
+        return json_format.ParseDict(node | self.head.proxy, base_pb2.Node())
+
+
+class GoldenSource:
+    """A mesh that holds one case at a time; `load` swaps it as an edited file would."""
+
+    def __init__(self) -> None:
+        self.aggregate: Final = Aggregate(self._changed, clock=time.monotonic)
+        self.engine: Final[Engine] = make_engine(self.aggregate)
+        self._sink: Final = self.aggregate.sink(REGISTRY, CONTEXT)
+
+    def load(self, golden: Golden | None) -> None:
+        """Put the case in the place of the one before; None leaves nothing."""
+        mesh = golden.mesh if golden else MeshConfig()
+        self.aggregate.set_mesh(mesh)
+        self.engine.set_mesh(mesh)
+        content = golden.content if golden else FileContent({}, {})
+        parts: tuple[tuple[Content, dict[str, Item]], ...] = (
+            (Content.SERVICES, content.services),
+            (Content.RULES, content.rules),
+        )
+        for kind, items in parts:
+            self._sink.replace(ShardKey(REGISTRY, INPUT, kind), items)
+
+    def _changed(self, changes: Iterable[Any]) -> None:
+        self.engine.submit(changes)
+
+
+def read_goldens() -> list[Golden]:
+    """Every case, sorted."""
+    return [read_golden(each.parent) for each in sorted(GOLDENS.glob(f"*/*/{INPUT}"))]
+
+
+def read_golden(folder: Path) -> Golden:
+    """Read a case; its input has to be right."""
+    text = (folder / INPUT).read_bytes()
+    first, separator, rest = text.partition(b"\n---\n")
+    head = decode_struct(yaml.safe_load(first), Head, "", lambda _path: Origin(INPUT))
+    assert separator
+    # Lines keep their numbers, so that problems tell the right ones.
+    above = b"\n" * (first.count(b"\n") + 2)
+    content = decode_file(above + rest, INPUT, CONTEXT)
+    assert not content.broken, "\n".join(map(str, content.problems))
+    return Golden(folder, head, content)
+
+
+async def build_golden(golden: Golden) -> dict[str, str]:
+    """The content of the case's files of expected resources, by name."""
+    source = GoldenSource()
+    source.load(golden)
+    view = await _attach(source.engine, golden)
+    files = {
+        f"out.{name}.yaml": _print(_shown(view, TYPES[name].type_url))
+        for name in golden.head.show
+        if name != PROBLEMS
+    }
+    if PROBLEMS in golden.head.show:
+        found = (*golden.content.problems, *source.aggregate.conflicts(), *source.engine.problems())
+        files[f"out.{PROBLEMS}.yaml"] = _print_problems(found)
+    return files
+
+
+class _Follower:
+    """A stream that nobody reads."""
+
+    def view_changed(self, diff: ViewDiff) -> None:
+        """Nothing is sent."""
+
+    def view_moved(self, view: ViewState) -> None:
+        """Nothing is sent."""
+
+
+async def _attach(engine: Engine, golden: Golden) -> ViewState:
+    await engine.push()
+    proxy = decode_node(golden.node, engine.world.domain, 45.0)
+    return await engine.attach(_Follower(), proxy, vhds=not proxy.generator)
+
+
+def _shown(view: ViewState, type_url: str) -> list[Resource]:
+    found = view.snapshot(type_url).resources
+    return [resource for name, resource in sorted(found.items()) if name not in FIXED]
+
+
+def _print(resources: Iterable[Resource]) -> str:
+    documents = [_readable(each) for each in resources]
+    return yaml.safe_dump_all(documents, sort_keys=False, width=100, explicit_start=False)
+
+
+def _readable(resource: Resource) -> object:
+    packed = AnyMessage.FromString(_payload(resource.any_field))
+    plain = json_format.MessageToDict(packed, preserving_proto_field_name=True)
+    plain.pop("@type")
+    return _ordered(plain)
+
+
+def _payload(field: bytes) -> bytes:
+    """The message in a length-delimited field whose tag takes one byte."""
+    position = 1
+    while field[position] & 0x80:
+        position += 1
+    return field[position + 1 :]
+
+
+def _ordered(value: object) -> object:
+    """Maps have no order of their own; what a thing is called comes first."""
+    if isinstance(value, dict):
+        first = ("@type", "name", "cluster_name")
+        keys = sorted(value, key=lambda key: (key not in first, key))
+        return {key: _ordered(value[key]) for key in keys}
+    return [_ordered(each) for each in value] if isinstance(value, list) else value
+
+
+def _print_problems(problems: Iterable[Problem]) -> str:
+    found = [
+        {
+            "severity": str(each.severity),
+            "at": str(each.origin),
+            "subject": each.subject,
+            "path": each.path,
+            "message": each.message,
+        }
+        for each in sorted(problems)
+    ]
+    return yaml.safe_dump(found, sort_keys=False, width=100)
