@@ -17,12 +17,14 @@ NAME_SETS: Final = 1024
 class Plan(Struct, frozen=True):
     """What to send from a known state, and the names that wait for later.
 
-    `known` is held so that its identity, which is part of the key, stays its own.
+    `cut` says that the response would have been too large, and more of it comes next. `known` is
+    held so that its identity, which is part of the key, stays its own.
     """
 
     known: Known
     response: Response | None
     rest: frozenset[str]
+    cut: bool = False
 
 
 class PlanCache:

@@ -312,7 +312,7 @@ class Session:
             plan = self._plan(subscription, view, now)
         subscription.everything_dirty = False
         subscription.dirty = plan.rest
-        subscription.owed = False
+        subscription.owed = subscription.owed and plan.cut
         return plan.response
 
     def _order_matters(self, subscription: Subscription) -> bool:
@@ -330,7 +330,9 @@ class Session:
         changes: list[tuple[str, Resource | None]] = []
         waiting: set[str] = set()
         size = 0
-        for name in self._candidates(subscription, view):
+        cut = False
+        names = self._candidates(subscription, view)
+        for position, name in enumerate(names):
             have = known.get(name)
             settled, want = self._choose(subscription, view, name)
             if not settled:
@@ -351,17 +353,21 @@ class Session:
                 and name not in subscription.forced
             ):
                 continue
-            elif self._must_wait(subscription, name, have, want, now) or (
-                self.delta and size and size + len(want.any_field) > self._chunk
-            ):
+            elif self._must_wait(subscription, name, have, want, now):
                 waiting.add(name)
                 continue
+            elif self.delta and size and size + len(want.any_field) > self._chunk:
+                # The rest is looked at when its turn comes: a large mesh must not be walked anew
+                # for each chunk.
+                waiting.update(names[position:])
+                cut = True
+                break
             changes.append((name, want))
             size += len(want.any_field) if want else 0
         rest = frozenset(waiting)
         if not changes and not (subscription.owed and not waiting):
             return Plan(subscription.known, None, rest)
-        return Plan(subscription.known, self._encode(subscription, tuple(changes)), rest)
+        return Plan(subscription.known, self._encode(subscription, tuple(changes)), rest, cut)
 
     def _encode(self, subscription: Subscription, changes: Changes) -> Response:
         """The bytes: the same object for every stream that goes this way from the same state."""
