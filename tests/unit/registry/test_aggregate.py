@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -868,6 +868,7 @@ _WORDS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(words=_WORDS, data=st.data())
 def test_the_order_of_arrival_does_not_change_the_outcome(
     words: list[tuple[str, str, str, bool, list[str]]], data: st.DataObject
@@ -893,6 +894,7 @@ def test_the_order_of_arrival_does_not_change_the_outcome(
     assert outcomes[0] == outcomes[1]
 
 
+@settings(deadline=None)
 @given(words=_WORDS, data=st.data())
 def test_what_remains_does_not_tell_what_was_there(
     words: list[tuple[str, str, str, bool, list[str]]], data: st.DataObject

@@ -163,7 +163,7 @@ def tell(observer: Observer, told: dict[tuple[ShardKey, str], Item]) -> None:
         feeds[shard.registry].update(shard, key, item)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(history=st.lists(words(), max_size=14), data=st.data())
 def test_only_the_end_of_a_history_counts(history: list[Word], data: st.DataObject) -> None:
     """Replicas that saw different pasts send the same bytes, and changes tell all that changes."""
@@ -195,7 +195,7 @@ def test_only_the_end_of_a_history_counts(history: list[Word], data: st.DataObje
     assert seasoned.idle == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(before=st.lists(words(), max_size=8), after=st.lists(words(), max_size=8))
 def test_a_swap_ends_where_a_start_would(before: list[Word], after: list[Word]) -> None:
     """A replaced registry leaves nothing behind, and the swap tells all that changes."""
@@ -214,6 +214,7 @@ def test_a_swap_ends_where_a_start_would(before: list[Word], after: list[Word]) 
     assert swapped.seen() == state(swapped.aggregate)
 
 
+@settings(deadline=None)
 @given(history=st.lists(words(), max_size=10), order=st.permutations(REGISTRIES))
 def test_a_new_precedence_is_as_good_as_an_old_one(history: list[Word], order: list[str]) -> None:
     """Reordering registries leads to what a start with that order would."""
