@@ -1,0 +1,60 @@
+"""The benchmark's command line."""
+
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+
+from bench.child import BenchError
+from bench.figure import Case, Growth, Row
+from bench.plan import cases, growth
+from bench.report import Report, machine, now, print_report, write_json
+from bench.run import Limits, Runner
+
+RESULTS: Final = Path(__file__).parent / "results"
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Fewer rounds and sizes: at most three minutes.")
+@click.option("--only", default="", help="Only rows whose name contains this text.")
+@click.option("--rounds", type=click.IntRange(1, 10_000), help="Rounds of each row.")
+@click.option(
+    "--clients", type=click.IntRange(1, 16), default=1, help="Processes that share the load."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where the JSON goes; bench/results/ else."
+)
+def main(*, quick: bool, only: str, rounds: int | None, clients: int, output: Path | None) -> None:
+    """Measure how long changes take to reach proxies, beside what the transport alone takes."""
+    here, at = machine(), now()
+    failed: dict[str, str] = {}
+    errors = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        runner = Runner(Path(folder), Limits(clients=clients), errors.print)
+        measured = _measure(runner, _chosen(cases(quick=quick), only, rounds), failed)
+        grown = _measure(runner, _chosen(growth(quick=quick), only, rounds), failed)
+    report = Report(here, at, measured, Growth(grown) if len(grown) > 1 else None, failed)
+    print_report(report, Console())
+    path = output or RESULTS / f"{at}.json"
+    write_json(report, path)
+    errors.print(f"Written to {path}")
+    sys.exit(1 if failed else 0)
+
+
+def _chosen(all_of: Iterable[Case], only: str, rounds: int | None) -> list[Case]:
+    return [case.with_rounds(rounds) if rounds else case for case in all_of if only in case.title]
+
+
+def _measure(runner: Runner, chosen: Iterable[Case], failed: dict[str, str]) -> tuple[Row, ...]:
+    """Run cases; one that cannot be measured does not keep the others from it."""
+    rows = []
+    for case in chosen:
+        try:
+            rows.append(runner.run(case))
+        except BenchError as error:
+            failed[case.title] = str(error)
+    return tuple(rows)

@@ -1,0 +1,154 @@
+"""What people and machines read: a table beside the floor, and the same as JSON."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from bench.figure import Growth, Row, Verdict, percentile
+
+LIBRARIES: Final = ("grpcio", "protobuf", "msgspec", "uvloop")
+
+
+class Machine(Struct, frozen=True):
+    """Where it was measured. `load` is what else the machine did when it began."""
+
+    cpu: str
+    cores: int
+    memory_mb: int
+    system: str
+    python: str
+    libraries: dict[str, str]
+    load: float
+
+
+class Report(Struct, frozen=True):
+    """One run of the benchmark."""
+
+    machine: Machine
+    at: str
+    rows: tuple[Row, ...]
+    growth: Growth | None = None
+    failed: dict[str, str] = {}
+
+
+def machine() -> Machine:
+    """This machine, now."""
+    return Machine(
+        _cpu_model(),
+        len(os.sched_getaffinity(0)),
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        platform.platform(),
+        sys.version.split()[0],
+        {name: version(name) for name in LIBRARIES},
+        os.getloadavg()[0],
+    )
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def now() -> str:
+    """The time of day in UTC, fit for a file's name."""
+    return time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The tables."""
+    where = report.machine
+    console.print(
+        f"{where.cpu}, {where.cores} cores, {where.memory_mb} MiB; Python {where.python}, "
+        + ", ".join(f"{name} {found}" for name, found in where.libraries.items())
+        + f"; load {where.load:.1f} at the start"
+    )
+    console.print(
+        "Times are from the change to the last byte at the last proxy, in milliseconds; files "
+        "count from when the watcher told. The floor is the same bytes to the same proxies with "
+        "no work behind them. CPU, bytes and messages are those of one round."
+    )
+    if report.rows:
+        console.print(_rows(report.rows))
+    for row in report.rows:
+        if row.since_write:
+            console.print(
+                f"{row.case.title}: from the write p50 {percentile(row.since_write, 50):.1f}, "
+                f"p99 {percentile(row.since_write, 99):.1f}, max {max(row.since_write):.1f} ms"
+            )
+    if report.growth is not None:
+        console.print(_growth(report.growth))
+    for title, reason in report.failed.items():
+        console.print(f"[bold red]not measured[/]: {title}: {reason}", markup=True)
+
+
+def _rows(rows: Sequence[Row]) -> Table:
+    table = Table(title="A change, and connecting", show_lines=True)
+    _columns(table, "row", "p50", "p99", "max", "floor p50", "p99", "× p50", "× p99")
+    _columns(table, "CPU s", "floor", "peak MB", "sent MB", "messages", "goal")
+    for row in rows:
+        server, floor = row.server, row.floor
+        table.add_row(
+            row.case.title,
+            *(_short(each) for each in (server.p50, server.p99, server.slowest)),
+            *(_short(each) for each in (floor.p50, floor.p99)),
+            *(f"{each:.2f}" for each in (row.ratio, row.ratio_p99)),
+            f"{server.cpu_seconds:.3f}",
+            f"{floor.cpu_seconds:.3f}",
+            f"{server.peak_mb:.0f}",
+            f"{server.sent_mb:.2f}",
+            f"{server.messages:.0f}",
+            _judged(row.verdicts()),
+        )
+    return table
+
+
+def _growth(growth: Growth) -> Table:
+    table = Table(title="Growth: one endpoint changes in ever larger meshes, 10 proxies, delta")
+    _columns(table, "services", "p50", "p99", "floor p50", "× p50", "CPU ms", "peak MB")
+    for row in growth.rows:
+        table.add_row(
+            f"{row.case.services:,}",
+            *(_short(each) for each in (row.server.p50, row.server.p99, row.floor.p50)),
+            f"{row.ratio:.2f}",
+            f"{row.server.cpu_seconds * 1000:.1f}",
+            f"{row.server.peak_mb:.0f}",
+        )
+    table.caption = _judged(growth.verdicts())
+    return table
+
+
+def _columns(table: Table, *names: str) -> None:
+    for name in names:
+        words = name in ("row", "goal")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words)
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.1f}" if milliseconds < 100 else f"{milliseconds:.0f}"
+
+
+def _judged(verdicts: Iterable[Verdict]) -> str:
+    return "\n".join(
+        f"[green]{each.bound}: reached ({each.measured:.3g})[/]"
+        if each.reached
+        else f"[red]{each.bound}: not reached ({each.measured:.3g})[/]"
+        for each in verdicts
+    )
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Everything that was measured, every round of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
