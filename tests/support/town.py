@@ -17,8 +17,9 @@ from tests.support.poll import eventually
 from tests.support.port import Ports
 from tests.support.servers.backend import HttpBackend, Received, TcpBackend
 from tests.support.servers.envoy import Envoy
+from tests.support.servers.grpc_backend import GrpcBackend
 
-Backend = HttpBackend | TcpBackend
+Backend = HttpBackend | TcpBackend | GrpcBackend
 Document = dict[str, Any]
 CASE_HEADER: Final = "x-case"
 SETTLE_SECONDS: Final = 15.0
