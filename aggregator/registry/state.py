@@ -64,7 +64,7 @@ class _Derived(Struct, frozen=True):
 
     source: Source
     config: Config
-    parts: tuple[tuple[ServiceKey, PartKey], ...] = ()
+    services: tuple[ServiceKey, ...] = ()
 
 
 class State:
@@ -167,7 +167,7 @@ class State:
                     self._put_part(key, part, item if present else None)
                     touched.services[key] = None
                 case Workload():
-                    self._put_workload(source, item if present else None, touched, rule=False)
+                    self._put_workload(part, item if present else None, touched)
                 case Config():
                     _put(self._sources, item.key, source, item if present else None)
                     touched.rules[item.key] = None
@@ -190,10 +190,8 @@ class State:
         if item is not None and item.service is not None:
             self._workloads.select(key, item.service.selector, 1)
 
-    def _put_workload(
-        self, id_: WorkloadId, workload: Workload | None, touched: _Touched, *, rule: bool
-    ) -> None:
-        keys = self._workloads.put(id_, workload, rule=rule)
+    def _put_workload(self, id_: WorkloadId, workload: Workload | None, touched: _Touched) -> None:
+        keys = self._workloads.put(id_, workload)
         touched.services |= dict.fromkeys(sorted(keys))
 
     def _settle(self, touched: _Touched) -> Outcome:
@@ -265,21 +263,19 @@ class State:
 
     def _derive(self, key: ConfigKey, source: Source, config: Config, touched: _Touched) -> None:
         """Make services of a ServiceEntry, a workload of a WorkloadEntry."""
-        registry, scope, own = source
-        context = self._context_of(registry)
+        part = _derived_part(key, source)
+        context = self._context_of(source[0])
         if key.kind == "WorkloadEntry":
-            workload = derive_workload(config, context)
-            self._put_workload(source, workload, touched, rule=True)
+            self._put_workload(part, derive_workload(config, context), touched)
             self._derived[key] = _Derived(source, config)
         elif key.kind == "ServiceEntry":
-            parts = []
+            services = []
             for item in derive_services(config, context, self._mesh):
                 service = ServiceKey(item.namespace, item.host)
-                part = (registry, True, scope, f"{own} {item.host}")
                 self._put_part(service, part, item)
                 touched.services[service] = None
-                parts.append((service, part))
-            self._derived[key] = _Derived(source, config, tuple(parts))
+                services.append(service)
+            self._derived[key] = _Derived(source, config, tuple(services))
 
     def _derive_again(self, keys: Iterable[ConfigKey]) -> Outcome:
         touched = _Touched()
@@ -291,9 +287,10 @@ class State:
 
     def _underive(self, key: ConfigKey, touched: _Touched) -> None:
         derived = self._derived.pop(key)
+        part = _derived_part(key, derived.source)
         if key.kind == "WorkloadEntry":
-            self._put_workload(derived.source, None, touched, rule=True)
-        for service, part in derived.parts:
+            self._put_workload(part, None, touched)
+        for service in derived.services:
             self._put_part(service, part, None)
             touched.services[service] = None
 
@@ -324,6 +321,11 @@ def _put(index: dict[K, dict[S, V]], key: K, source: S, value: V | None) -> None
         index[key].pop(source, None)
         if not index[key]:
             del index[key]
+
+
+def _derived_part(key: ConfigKey, source: Source) -> PartKey:
+    """Named after the rule: an adapter's key may come to mean another one."""
+    return (source[0], True, source[1], f"{key.namespace}/{key.name}")
 
 
 def _same(old: Service | Config | None, new: Service | Config | None) -> bool:

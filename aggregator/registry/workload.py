@@ -10,23 +10,27 @@ from msgspec import Struct
 
 from aggregator.model.service import Labels, ServiceKey, Workload, labels_match
 
-WorkloadId = tuple[str, str, str]
-"""Registry, scope with kind of content, and the adapter's own key."""
+WorkloadId = tuple[str, bool, str, str]
+"""Registry, whether a rule (WorkloadEntry) gave it, scope, and the adapter's own key."""
 
 _Place = tuple[str, tuple[str, str]]
 
 
 class Candidate(Struct, frozen=True):
-    """A workload and where it comes from. `rule` says that it is a WorkloadEntry."""
+    """A workload and where it comes from."""
 
     id: WorkloadId
     workload: Workload
-    rule: bool
 
     @property
     def registry(self) -> str:
         """Who tells of it."""
         return self.id[0]
+
+    @property
+    def rule(self) -> bool:
+        """Whether it is a WorkloadEntry."""
+        return self.id[1]
 
 
 class WorkloadIndex:
@@ -40,7 +44,7 @@ class WorkloadIndex:
         self._selectors: defaultdict[_Place, Counter[tuple[ServiceKey, Labels]]]
         self._selectors = defaultdict(Counter)
 
-    def put(self, id_: WorkloadId, workload: Workload | None, *, rule: bool) -> set[ServiceKey]:
+    def put(self, id_: WorkloadId, workload: Workload | None) -> set[ServiceKey]:
         """Install or remove a workload; returns the services whose selectors pick it now or did."""
         old = self._workloads.pop(id_, None)
         touched: set[ServiceKey] = set()
@@ -52,7 +56,7 @@ class WorkloadIndex:
                 if not self._by_label[place]:
                     del self._by_label[place]
         if workload is not None:
-            new = Candidate(id_, workload, rule)
+            new = Candidate(id_, workload)
             touched |= self._chosen_by(workload)
             self._workloads[id_] = new
             self._by_namespace[workload.namespace][id_] = new

@@ -381,6 +381,18 @@ def test_a_service_entry_that_goes_takes_its_service_along() -> None:
     assert list(mesh.aggregate.service_keys()) == []
 
 
+def test_a_key_may_come_to_mean_another_entry() -> None:
+    """Adapters key what they read as they like; what is derived follows the rule, not the key."""
+    mesh = Mesh()
+    sink = mesh.aggregate.sink("east")
+    first, second = entry(), replace(entry(), name="second")
+    sink.replace(rules("east"), {"x": first, "y": second})
+    sink.replace(rules("east"), {"y": first})
+
+    assert list(mesh.aggregate.config_keys()) == [first.key]
+    assert list(mesh.aggregate.service_keys()) == [KEY]
+
+
 def test_a_service_entry_that_lost_gives_no_service() -> None:
     """Only the object that counts has an effect."""
     mesh = Mesh("east", "west")
@@ -412,6 +424,18 @@ def test_a_workload_selector_picks_entries_and_pods_of_its_namespace() -> None:
     assert str(vm_endpoint.locality) == "eu/eu-1/a"
     assert pod_endpoint.labels == labels_of({"app": "reviews", "v": "2"})
     assert pod_endpoint.registry == "west"
+
+
+def test_a_pod_and_an_entry_of_the_same_key_are_two() -> None:
+    """Adapters choose keys within each kind of content."""
+    mesh = Mesh()
+    sink = mesh.aggregate.sink("east")
+    selecting = entry(workload_selector=WorkloadSelector(labels={"app": "reviews"}))
+    sink.replace(rules("east"), {"e": selecting, "x": vm("10.0.0.1", app="reviews")})
+    pod = Workload("x", "shop", endpoint("10.0.0.2", labels={"app": "reviews"}))
+    sink.update(workloads("east"), "x", pod)
+
+    assert mesh.addresses() == ["10.0.0.1", "10.0.0.2"]
 
 
 def test_a_workload_change_merges_only_who_selects_it() -> None:

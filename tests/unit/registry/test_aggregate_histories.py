@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from structlog.testing import LogCapture
 
 from aggregator.model.change import Change, ConfigChanged, EndpointsChanged, ServiceChanged
 from aggregator.model.config import Config, ConfigKey
@@ -41,7 +43,11 @@ class Observer:
         self.configs: dict[ConfigKey, Config] = {}
         self.idle: list[Change] = []
         self.aggregate = Aggregate(
-            self._take, clock=FakeClock(), precedence=REGISTRIES, guard=LossGuard(share=1.0)
+            self._take,
+            clock=FakeClock(),
+            precedence=REGISTRIES,
+            guard=LossGuard(share=1.0),
+            log=structlog.wrap_logger(None, processors=[LogCapture()]),
         )
 
     def _take(self, changes: Sequence[Change]) -> None:
@@ -163,7 +169,7 @@ def tell(observer: Observer, told: dict[tuple[ShardKey, str], Item]) -> None:
         feeds[shard.registry].update(shard, key, item)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(history=st.lists(words(), max_size=14), data=st.data())
 def test_only_the_end_of_a_history_counts(history: list[Word], data: st.DataObject) -> None:
     """Replicas that saw different pasts send the same bytes, and changes tell all that changes."""
@@ -195,7 +201,7 @@ def test_only_the_end_of_a_history_counts(history: list[Word], data: st.DataObje
     assert seasoned.idle == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(before=st.lists(words(), max_size=8), after=st.lists(words(), max_size=8))
 def test_a_swap_ends_where_a_start_would(before: list[Word], after: list[Word]) -> None:
     """A replaced registry leaves nothing behind, and the swap tells all that changes."""

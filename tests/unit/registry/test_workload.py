@@ -15,9 +15,9 @@ def workload(name: str, namespace: str = "shop", **labels: str) -> Workload:
 def test_a_selector_picks_by_all_its_labels_in_its_namespace() -> None:
     """A service must not get the endpoints of another version, nor of another namespace."""
     index = WorkloadIndex()
-    index.put(("r", "s", "a"), workload("a", app="reviews", tier="web"), rule=False)
-    index.put(("r", "s", "b"), workload("b", app="reviews", tier="batch"), rule=False)
-    index.put(("r", "s", "c"), workload("c", "other", app="reviews", tier="web"), rule=False)
+    index.put(("r", False, "s", "a"), workload("a", app="reviews", tier="web"))
+    index.put(("r", False, "s", "b"), workload("b", app="reviews", tier="batch"))
+    index.put(("r", False, "s", "c"), workload("c", "other", app="reviews", tier="web"))
     selector = labels_of({"app": "reviews", "tier": "web"})
     index.select(REVIEWS, selector, 1)
 
@@ -30,7 +30,7 @@ def test_workloads_after_the_selector_are_found_too() -> None:
     selector = labels_of({"app": "reviews"})
     index.select(REVIEWS, selector, 1)
 
-    touched = index.put(("r", "s", "a"), workload("a", app="reviews"), rule=False)
+    touched = index.put(("r", False, "s", "a"), workload("a", app="reviews"))
 
     assert touched == {REVIEWS}
     assert [each.workload.name for each in index.pick("shop", selector)] == ["a"]
@@ -42,9 +42,9 @@ def test_a_workload_that_changes_labels_touches_both_services() -> None:
     index = WorkloadIndex()
     index.select(REVIEWS, labels_of({"app": "reviews"}), 1)
     index.select(ratings, labels_of({"app": "ratings"}), 1)
-    index.put(("r", "s", "a"), workload("a", app="reviews"), rule=False)
+    index.put(("r", False, "s", "a"), workload("a", app="reviews"))
 
-    touched = index.put(("r", "s", "a"), workload("a", app="ratings"), rule=False)
+    touched = index.put(("r", False, "s", "a"), workload("a", app="ratings"))
 
     assert touched == {REVIEWS, ratings}
     assert index.pick("shop", labels_of({"app": "reviews"})) == []
@@ -55,13 +55,13 @@ def test_a_workload_that_nobody_selects_touches_nothing() -> None:
     index = WorkloadIndex()
     index.select(REVIEWS, labels_of({"app": "reviews", "tier": "web"}), 1)
 
-    assert not index.put(("r", "s", "a"), workload("a", app="reviews"), rule=False)
+    assert not index.put(("r", False, "s", "a"), workload("a", app="reviews"))
 
 
 def test_an_empty_selector_picks_nothing() -> None:
     """A service without a selector has the endpoints that it is given."""
     index = WorkloadIndex()
-    index.put(("r", "s", "a"), workload("a", app="reviews"), rule=False)
+    index.put(("r", False, "s", "a"), workload("a", app="reviews"))
     index.select(REVIEWS, (), 1)
 
     assert index.pick("shop", ()) == []
@@ -73,7 +73,7 @@ def test_a_selector_counts_until_its_last_user_is_gone() -> None:
     selector = labels_of({"app": "reviews"})
     for sign in (1, 1, -1):
         index.select(REVIEWS, selector, sign)
-    assert index.put(("r", "s", "a"), workload("a", app="reviews"), rule=False) == {REVIEWS}
+    assert index.put(("r", False, "s", "a"), workload("a", app="reviews")) == {REVIEWS}
 
     index.select(REVIEWS, selector, -1)
-    assert not index.put(("r", "s", "a"), None, rule=False)
+    assert not index.put(("r", False, "s", "a"), None)
