@@ -45,6 +45,7 @@ from aggregator.generators.spec import (
     resource_of,
 )
 from aggregator.generators.target import (
+    ATTRIBUTES,
     ClusterType,
     Target,
     is_grpc,
@@ -95,18 +96,7 @@ GENERATOR: Final = GeneratorSpec(
     kind=CLUSTER,
     roots=(Root.HOST, Root.VIEW),
     build=build,
-    attributes=frozenset(
-        {
-            "cluster_id",
-            "generator",
-            "interception_mode",
-            "ipv4",
-            "ipv6",
-            "kind",
-            "locality",
-            "network",
-        }
-    ),
+    attributes=ATTRIBUTES,
     kinds=frozenset({KIND}),
     clients=frozenset({"envoy", "grpc"}),
 )

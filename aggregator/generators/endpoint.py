@@ -22,6 +22,7 @@ from aggregator.generators.spec import (
     resource_of_bytes,
 )
 from aggregator.generators.target import (
+    ATTRIBUTES,
     ClusterType,
     Target,
     is_grpc,
@@ -56,18 +57,7 @@ GENERATOR: Final = GeneratorSpec(
     kind=ENDPOINT,
     roots=(Root.HOST,),
     build=build,
-    attributes=frozenset(
-        {
-            "cluster_id",
-            "generator",
-            "interception_mode",
-            "ipv4",
-            "ipv6",
-            "kind",
-            "locality",
-            "network",
-        }
-    ),
+    attributes=ATTRIBUTES,
     kinds=frozenset({KIND}),
     clients=frozenset({"envoy", "grpc"}),
 )

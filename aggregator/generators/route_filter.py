@@ -1,6 +1,5 @@
 """Settings of HTTP filters that a single route carries: faults and cross-origin requests."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from envoy.config.core.v3 import base_pb2
@@ -16,6 +15,7 @@ from aggregator.generators.duration import build_duration
 from aggregator.generators.route_match import build_string_match
 from config.destination import Percent
 from config.http_route import (
+    GRPC_STATUSES,
     Abort,
     CorsPolicy,
     Delay,
@@ -26,30 +26,6 @@ from config.http_route import (
 
 FAULT: Final = "envoy.filters.http.fault"
 CORS: Final = "envoy.filters.http.cors"
-GRPC_STATUS: Final[Mapping[str, int]] = {
-    name: number
-    for number, name in enumerate(
-        (
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        )
-    )
-}
 _PER_PERCENT: Final = 10_000
 
 
@@ -97,9 +73,9 @@ def _build_abort(abort: Abort) -> fault_pb2.FaultAbort | None:
     percentage = build_percentage(abort.percentage or Percent(0.0))
     if abort.http_status is not None:
         return fault_pb2.FaultAbort(http_status=abort.http_status, percentage=percentage)
-    if abort.grpc_status is not None and abort.grpc_status in GRPC_STATUS:
+    if abort.grpc_status is not None and abort.grpc_status in GRPC_STATUSES:
         return fault_pb2.FaultAbort(
-            grpc_status=GRPC_STATUS[abort.grpc_status], percentage=percentage
+            grpc_status=GRPC_STATUSES.index(abort.grpc_status), percentage=percentage
         )
     return None
 

@@ -19,6 +19,20 @@ from aggregator.model.service import Port, Protocol, Resolution, Service
 from config.kinds.destination_rule import Subset
 from config.traffic_policy import SimpleLB, TrafficPolicy
 
+ATTRIBUTES: Final = frozenset(
+    {
+        "cluster_id",
+        "generator",
+        "interception_mode",
+        "ipv4",
+        "ipv6",
+        "kind",
+        "locality",
+        "network",
+    }
+)
+"""What clusters and their endpoints depend on of a proxy."""
+
 _NO_POLICY: Final = TrafficPolicy()
 
 
