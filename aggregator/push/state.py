@@ -3,6 +3,7 @@ unit.
 """
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Final
 from typing import Protocol as Interface
 
@@ -35,6 +36,9 @@ class Subscriber(Interface):
         """The proxy belongs to another view from now on."""
 
 
+_numbers: Final = count()
+
+
 class _TypeState:
     """The resources of one type, and who made each."""
 
@@ -53,6 +57,7 @@ class ViewState:
 
     def __init__(self, key: ViewKey, specs: tuple[GeneratorSpec, ...]) -> None:
         self.key: Final = key
+        self.number: Final = next(_numbers)
         self.specs: Final = specs
         self.units: Final[dict[Place, Built]] = {}
         self.subscribers: Final[set[Subscriber]] = set()
@@ -63,6 +68,9 @@ class ViewState:
         self._whole_of: Final = {
             spec.kind.type_url: spec for spec in specs if spec.part_of is not None and not key.vhds
         }
+        self._wholes: Final = frozenset(
+            spec.part_of.type_url for spec in self._whole_of.values() if spec.part_of is not None
+        )
         self._heads: Final[dict[str, Resource]] = {}
         self._parts: Final[dict[str, dict[str, Resource]]] = {}
         self._wholes_changed: Final[set[str]] = set()
@@ -145,12 +153,6 @@ class ViewState:
             state.owners[name] = place
         self._route(type_url, name, resource)
 
-    def _is_whole(self, type_url: str) -> bool:
-        return any(
-            spec.part_of is not None and spec.part_of.type_url == type_url
-            for spec in self._whole_of.values()
-        )
-
     def _route(self, type_url: str, name: str, resource: Resource | None) -> None:
         if type_url in self._whole_of:
             group = name.rpartition("/")[0]
@@ -162,7 +164,7 @@ class ViewState:
             if not parts:
                 del self._parts[group]
             self._wholes_changed.add(group)
-        elif self._is_whole(type_url):
+        elif type_url in self._wholes:
             if resource is None:
                 self._heads.pop(name, None)
             else:

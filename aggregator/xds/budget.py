@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 
@@ -20,28 +18,24 @@ class Budget:
         """Bytes in flight."""
         return self._used
 
-    @asynccontextmanager
-    async def take(self, size: int) -> AsyncIterator[None]:
-        """Hold *size* bytes of the budget for the block."""
+    async def take(self, size: int) -> None:
+        """Wait for *size* bytes of the budget; whoever has them gives them back."""
         size = min(size, self._limit)
-        if self._queue or self._used + size > self._limit:
-            turn = asyncio.get_running_loop().create_future()
-            self._queue.append((size, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._give_back(size)
-                raise
-        else:
+        if not self._queue and self._used + size <= self._limit:
             self._used += size
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append((size, turn))
         try:
-            yield
-        finally:
-            self._give_back(size)
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back(size)
+            raise
 
-    def _give_back(self, size: int) -> None:
-        self._used -= size
+    def give_back(self, size: int) -> None:
+        """The bytes were written, or never will be."""
+        self._used -= min(size, self._limit)
         while self._queue:
             wanted, turn = self._queue[0]
             if turn.cancelled():

@@ -29,6 +29,7 @@ from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
 from aggregator.xds.node import decode_node
 from aggregator.xds.session import Session, Waits
+from aggregator.xds.stall import StallWatch
 from aggregator.xds.stream import Stream
 
 log = structlog.get_logger()
@@ -99,6 +100,7 @@ class XdsServer:
         self.streams: Final[set[Stream]] = set()
         self.types: Final = types
         self._budget: Final = Budget(engine.settings.in_flight)
+        self._stalls: Final = StallWatch(engine.settings.write_timeout)
         self._cache: Final = PlanCache()
         self._decoders: Final = {delta: RequestDecoder(delta=delta) for delta in (False, True)}
         self._servers: Final[list[grpc.aio.Server]] = []
@@ -172,6 +174,7 @@ class XdsServer:
             session,
             self._decoders[delta],
             self._budget,
+            self._stalls,
             identify=self._identify,
             fixed_type=kind,
             on_reject=self._rejected,

@@ -74,6 +74,8 @@ class Session:
         self._held_since: Final[dict[tuple[str, str], float]] = {}
         self._retry_at = math.inf
         self._looked_back = False
+        # Whether this client ever rejected anything: only then is there something to find out.
+        self._searching = False
         self._converged: list[tuple[ResourceType, float]] = []
         self._expired: list[ResourceType] = []
         self.carried_over: dict[str, frozenset[str]] = {}
@@ -117,7 +119,10 @@ class Session:
             return ()
         rejections, stale = self._answer(subscription, request, now)
         if self.delta:
-            self._change_names(subscription, subscription.names | request.names, request, now)
+            # Most requests only acknowledge; copying thousands of names for each would cost most.
+            if request.names or request.unsubscribed:
+                names = subscription.names | request.names
+                self._change_names(subscription, names, request, now)
         elif not stale:
             self._change_names(subscription, request.names, request, now)
         return rejections
@@ -130,6 +135,7 @@ class Session:
             return (), False
         stale = request.nonce != subscription.nonce_sent
         if request.error is not None:
+            self._searching = True
             rejections = subscription.reject(request.nonce, request.error, now)
             if rejections is None:
                 self._expired.append(subscription.kind)
@@ -187,8 +193,6 @@ class Session:
         self, subscription: Subscription, names: frozenset[str], request: Request, now: float
     ) -> None:
         if self.delta:
-            if not request.names and not request.unsubscribed:
-                return
             names -= request.unsubscribed
             if request.names:
                 # Asked again means needed again, whatever was sent before.
@@ -240,7 +244,8 @@ class Session:
                 names &= subscription.names
             if names:
                 subscription.mark(names, now)
-        self._take_back(diff.get(ROUTE.type_url, NOTHING), now)
+        if ROUTE.type_url in diff:
+            self._take_back(diff[ROUTE.type_url], now)
 
     def _take_back(self, names: frozenset[str], now: float) -> None:
         """A route that comes back may still have virtual hosts from before it went, which stayed
@@ -275,7 +280,8 @@ class Session:
         """What is to be written now; it counts as sent."""
         self._retry_at = math.inf
         for subscription in self._order:
-            subscription.go_on_searching(now)
+            if self._searching:
+                subscription.go_on_searching(now)
             if subscription.has_work:
                 response = self._respond(subscription, now)
                 if response is not None:
@@ -283,8 +289,15 @@ class Session:
                     return response
         return None
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_response` may have something now."""
+        return self._searching or any(each.has_work for each in self._order)
+
     def wake_at(self) -> float:
         """When `next_response` is to be asked again though nothing happens; infinity for never."""
+        if not self._searching:
+            return self._retry_at
         trials = (each.isolation.trial_until for each in self._order)
         return min(self._retry_at, *trials, math.inf)
 
@@ -540,7 +553,7 @@ class Session:
             if self._cold:
                 for name, _ in changes:
                     self._cold.pop(name, None)
-        elif subscription.kind is LISTENER:
+        elif subscription.kind is LISTENER and self._lingering:
             for cluster in _dropped_clusters(sent.response.before, changes):
                 if cluster in self._lingering:
                     self._lingering[cluster] = now + self._drain
@@ -564,6 +577,8 @@ class Session:
 def _dropped_clusters(before: Known, changes: Changes) -> set[str]:
     """Clusters that listeners referred to and, with these changes, do not any more."""
     dropped: set[str] = set()
+    if not before.resources:
+        return dropped
     for name, resource in changes:
         old = before.resources.get(name)
         if old is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 from typing import Protocol as Interface
 
 import structlog
@@ -18,6 +18,7 @@ from aggregator.xds.budget import Budget
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
 from aggregator.xds.session import Session
+from aggregator.xds.stall import StallWatch
 
 log = structlog.get_logger()
 
@@ -55,6 +56,7 @@ class Stream:
         session: Session,
         decoder: RequestDecoder,
         budget: Budget,
+        stalls: StallWatch,
         *,
         identify: Callable[[Request], Proxy],
         fixed_type: ResourceType | None,
@@ -69,6 +71,7 @@ class Stream:
         self._engine: Final = engine
         self._decoder: Final = decoder
         self._budget: Final = budget
+        self._stalls: Final = stalls
         self._identify: Final = identify
         self._fixed_type: Final = fixed_type
         self._on_reject: Final = on_reject
@@ -116,10 +119,11 @@ class Stream:
             for rejection in self.session.receive(request, now):
                 self._on_reject(self, rejection)
             for kind, seconds in self.session.take_converged():
-                metrics.convergence_time.labels(kind.short).observe(seconds)
+                metrics.of_type(kind.short).convergence_time.observe(seconds)
             for kind in self.session.take_expired():
                 metrics.expired_nonces.labels(kind.short).inc()
-            self._wake.set()
+            if self.session.has_work:
+                self._wake.set()
 
     async def _begin(self, request: Request) -> None:
         if request.node is None:
@@ -142,6 +146,10 @@ class Stream:
         )
 
     async def _write_all(self) -> None:
+        writer = asyncio.current_task()
+        if writer is None:
+            message = "a stream is written to by a task"
+            raise RuntimeError(message)
         while True:
             await self._wait()
             if self.session.view is None:
@@ -150,7 +158,7 @@ class Stream:
                 response = self.session.next_response(self._engine.clock())
                 if response is None:
                     break
-                await self._write(response)
+                await self._write(response, writer)
             self._engine.flushed(self)
 
     async def _wait(self) -> None:
@@ -166,22 +174,22 @@ class Stream:
                 pass  # what waited for this time is due
         self._wake.clear()
 
-    async def _write(self, response: Response) -> None:
-        metrics = self._engine.metrics
+    async def _write(self, response: Response, writer: "asyncio.Task[Any]") -> None:
         size = len(response.payload)
+        await self._budget.take(size)
+        self._stalls.begin(writer)
+        try:
+            await self._transport.write(response.payload)
+        finally:
+            self._budget.give_back(size)
+            if self._stalls.end(writer):
+                self._engine.metrics.write_timeouts.inc()
+                message = f"the client took nothing for {self._stalls.longest:g} s"
+                raise WriteTimeoutError(message)
         kind = self.session.kind(response.type_url)
-        short = kind.short if kind else response.type_url
-        async with self._budget.take(size):
-            try:
-                async with asyncio.timeout(self._engine.settings.write_timeout):
-                    await self._transport.write(response.payload)
-            except TimeoutError as error:
-                metrics.write_timeouts.inc()
-                seconds = self._engine.settings.write_timeout
-                message = f"the client took nothing for {seconds:g} s"
-                raise WriteTimeoutError(message) from error
-        metrics.pushes.labels(short).inc()
-        metrics.sent_bytes.labels(short).inc(size)
+        metrics = self._engine.metrics.of_type(kind.short if kind else response.type_url)
+        metrics.pushes.inc()
+        metrics.sent_bytes.inc(size)
 
 
 def _with_type(request: Request, kind: ResourceType) -> Request:
