@@ -17,6 +17,9 @@ from aggregator.generators.spec import Resource, content_hash
 Changes = tuple[tuple[str, Resource | None], ...]
 """Names in order, each with the resource that is sent, or None for a removal."""
 
+UNKNOWN_VERSION: Final = ""
+"""Of what a client may or may not have."""
+
 
 class Known:
     """Names and resources, with a nonce that stands for the way that led here."""
@@ -55,6 +58,11 @@ class Known:
             after = Known(resources, content_hash(self.nonce.encode(), *parts))
             self._next[changes] = after
         return after
+
+    def has(self, name: str) -> bool:
+        """Whether the client certainly has some version of it."""
+        resource = self.resources.get(name)
+        return resource is not None and resource.version != UNKNOWN_VERSION
 
     def without(self, names: Iterable[str]) -> "Known":
         """The state after the client gave these names up by itself, or may have lost them."""

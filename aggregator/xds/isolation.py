@@ -127,8 +127,8 @@ class Isolation:
         if whole is None:
             return self._settle(want, self._pick(want.name, want))
         head = self._pick(want.name, whole.head)
-        if head is None:
-            return self._settle(want, None)
+        if head is None or not head.any_field:
+            return self._settle(want, head)
         if self._owners:
             present = {want.name, *(part.name for part in whole.parts)}
             owners = self._owners.items()
@@ -140,11 +140,13 @@ class Isolation:
         return True, join(self._kind, want.name, Whole(head, parts, whole.field))
 
     def _settle(self, want: Resource, picked: Resource | None) -> tuple[bool, Resource | None]:
+        if picked is not None and picked.any_field:
+            return True, picked
         # A state-of-the-world response leaves out what has no accepted version, and so removes it.
-        # On delta
-        # a client may be told to remove what it refused; what is only suspected is left as it is.
-        removable = self._kind.full_state and (want.name in self.rejected or not self._delta)
-        return picked is not None or removable, picked
+        # On delta a client keeps what it had before this stream. It may be told to remove what it
+        # refused; what is only suspected is left as it is.
+        refused = picked is None and want.name in self.rejected
+        return self._kind.full_state and (refused or not self._delta), None
 
     def _pick(self, name: str, piece: Resource) -> Resource | None:
         trial = self._on_trial(name)
@@ -164,7 +166,7 @@ class Isolation:
             if resource is None:
                 continue
             last = accepted.resources.get(name)
-            before = pieces_of(last) if last is not None and last.any_field else {}
+            before = pieces_of(last) if last is not None else {}
             for piece, content in pieces_of(resource).items():
                 good = self._fallback[piece] if piece in self._fallback else before.get(piece)
                 if good is None or good.version != content.version:

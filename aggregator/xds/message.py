@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from aggregator.generators.spec import ENDPOINT, Resource, content_hash, frame, resource_of, varint
 from aggregator.model.errors import StreamError
-from aggregator.push.known import Changes, Known, Response
+from aggregator.push.known import UNKNOWN_VERSION, Changes, Known, Response
 
 RECENT_REQUESTS: Final = 256
 
@@ -137,14 +137,16 @@ def empty_assignment(name: str) -> Resource:
     return resource_of(ENDPOINT, name, endpoint_pb2.ClusterLoadAssignment(cluster_name=name))
 
 
-def announced(name: str, version: str) -> Resource:
-    """A resource of which only the version is known: the client said so when it reconnected."""
-    return Resource(name, version, b"", 0)
+def announced(name: str, version: str, clusters: frozenset[str]) -> Resource:
+    """A resource of which only the version is known: the client said so when it reconnected. It
+    may send to *clusters*.
+    """
+    return Resource(name, version, b"", 0, clusters)
 
 
-UNKNOWN_VERSION: Final = ""
-
-
-def unknown(name: str) -> Resource:
-    """What a client may or may not have, because it rejected a response in part."""
-    return Resource(name, UNKNOWN_VERSION, b"", 0)
+@lru_cache(maxsize=16384)
+def unknown(name: str, clusters: frozenset[str]) -> Resource:
+    """What a client may or may not have, because it rejected a response in part; it may send to
+    *clusters*. The same object for all streams, so that these go on sharing their states.
+    """
+    return Resource(name, UNKNOWN_VERSION, b"", 0, clusters)

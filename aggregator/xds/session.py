@@ -25,7 +25,6 @@ from aggregator.push.state import ViewDiff, ViewState
 from aggregator.xds.cache import Plan, PlanCache
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import (
-    UNKNOWN_VERSION,
     Request,
     announced,
     encode_response,
@@ -113,18 +112,15 @@ class Session:
             subscription = Subscription(kind, delta=self.delta, trial_seconds=self._waits.trial)
             self.subscriptions[request.type_url] = subscription
             self._order = sorted(self.subscriptions.values(), key=lambda each: each.kind.order)
-        if not subscription.started:
-            subscription.started = True
             self._begin(subscription, request, now)
             return ()
         rejections, stale = self._answer(subscription, request, now)
         if self.delta:
             # Most requests only acknowledge; copying thousands of names for each would cost most.
             if request.names or request.unsubscribed:
-                names = subscription.names | request.names
-                self._change_names(subscription, names, request, now)
-        elif not stale:
-            self._change_names(subscription, request.names, request, now)
+                self._change_names(subscription, request, now)
+        elif not stale and request.names is not subscription.said:
+            self._replace_names(subscription, request.names, now)
         return rejections
 
     def _answer(
@@ -152,6 +148,8 @@ class Session:
 
     def _begin(self, subscription: Subscription, request: Request, now: float) -> None:
         kind = subscription.kind
+        subscription.said = request.names
+        subscription.has_named = bool(request.names)
         subscription.names = self._cache.names(request.names - {WILDCARD})
         subscription.wildcard = WILDCARD in request.names or (
             not request.names and (self.delta or kind.full_state)
@@ -169,13 +167,17 @@ class Session:
     def _resume(self, subscription: Subscription, versions: Mapping[str, str], now: float) -> None:
         """A delta client came back and says what it has; equal versions are equal resources."""
         view = self._view()
+        kind = subscription.kind
+        # What it has in other versions may send to clusters that have gone meanwhile.
+        may_use = frozenset(self._lingering) if kind in SENDS_TO_CLUSTERS else NOTHING
         resources: dict[str, Resource] = {}
         for name, version in versions.items():
             mine = subscription.wanted(view, name)
             same = mine is not None and mine.version == version
-            resources[name] = mine if same and mine is not None else announced(name, version)
-            if mine is None and subscription.kind is CLUSTER:
-                # Its routes may still lead there until they are switched and its listeners drained.
+            resources[name] = (
+                mine if same and mine is not None else announced(name, version, may_use)
+            )
+            if mine is None and kind is CLUSTER:
                 self._lingering[name] = now + self._drain
         subscription.known = Known.of(resources)
         subscription.booted = True
@@ -189,36 +191,51 @@ class Session:
             subscription.owed = False
             subscription.everything_dirty = False
 
-    def _change_names(
-        self, subscription: Subscription, names: frozenset[str], request: Request, now: float
-    ) -> None:
-        if self.delta:
-            names -= request.unsubscribed
-            if request.names:
-                # Asked again means needed again, whatever was sent before.
-                again = request.names & subscription.known.resources.keys()
-                subscription.may_have_lost(again, now)
-        elif names == subscription.names:
-            return
+    def _change_names(self, subscription: Subscription, request: Request, now: float) -> None:
+        """A delta client asks for more, or for less."""
+        asked, given_up = request.names - {WILDCARD}, request.unsubscribed - {WILDCARD}
         before = subscription.names
-        if WILDCARD in request.unsubscribed and subscription.wildcard:
-            subscription.wildcard = False
-            self._dropped(subscription, subscription.known.resources.keys() - names)
-        if WILDCARD in names:
-            names -= {WILDCARD}
-            if not subscription.wildcard:
-                subscription.wildcard = True
-                subscription.mark_everything(now)
-        elif not self.delta and names and subscription.wildcard:
-            subscription.wildcard = False
-        subscription.names = self._cache.names(names)
-        added = (names - before) | (request.names - {WILDCARD} if self.delta else NOTHING)
-        if added:
-            subscription.mark(added, now)
+        subscription.names = self._cache.names((before | asked) - given_up)
+        self._set_wildcard(
+            subscription,
+            WILDCARD not in request.unsubscribed
+            and (subscription.wildcard or WILDCARD in request.names),
+            now,
+        )
+        if asked:
+            # Asked again means needed again, whatever was sent before.
+            subscription.may_have_lost(asked & subscription.known.resources.keys(), now)
+            subscription.mark(asked, now)
             subscription.owed = True
-        gone = (before - names) | request.unsubscribed
-        if gone and not subscription.wildcard:
-            self._dropped(subscription, gone)
+        if subscription.wildcard:
+            # It cannot know whether it still gets these, and so is told.
+            subscription.may_have_lost(given_up & before, now)
+        elif given_up:
+            self._dropped(subscription, given_up)
+
+    def _replace_names(self, subscription: Subscription, said: frozenset[str], now: float) -> None:
+        """A state-of-the-world client lists all that it wants."""
+        before = subscription.names
+        subscription.said = said
+        names = said - {WILDCARD}
+        everything = subscription.wildcard and not before and not subscription.has_named
+        subscription.has_named = subscription.has_named or bool(said)
+        subscription.names = self._cache.names(names)
+        self._set_wildcard(subscription, WILDCARD in said or (everything and not said), now)
+        if names - before:
+            subscription.mark(names - before, now)
+            subscription.owed = True
+        if before - names and not subscription.wildcard:
+            self._dropped(subscription, before - names)
+
+    def _set_wildcard(self, subscription: Subscription, wildcard: bool, now: float) -> None:
+        if wildcard and not subscription.wildcard:
+            subscription.wildcard = True
+            subscription.owed = True
+            subscription.mark_everything(now)
+        elif subscription.wildcard and not wildcard:
+            subscription.wildcard = False
+            self._dropped(subscription, subscription.known.resources.keys() - subscription.names)
 
     def _dropped(self, subscription: Subscription, names: Set[str]) -> None:
         """The client needs these no more, and so perhaps not the clusters behind them."""
@@ -227,9 +244,7 @@ class Session:
             virtual_hosts = self.subscriptions.get(VIRTUAL_HOST.type_url)
             if virtual_hosts is not None:
                 virtual_hosts.forget(
-                    each
-                    for each in virtual_hosts.known.resources
-                    if each.rpartition("/")[0] in names
+                    each for each in virtual_hosts.known.resources if _route_of(each) in names
                 )
 
     # The view
@@ -238,7 +253,7 @@ class Session:
         """These names differ now."""
         for type_url, names in diff.items():
             subscription = self.subscriptions.get(type_url)
-            if subscription is None or not subscription.started:
+            if subscription is None:
                 continue
             if not subscription.wildcard:
                 names &= subscription.names
@@ -279,6 +294,8 @@ class Session:
     def next_response(self, now: float) -> Response | None:
         """What is to be written now; it counts as sent."""
         self._retry_at = math.inf
+        while self._cold and (first := next(iter(self._cold.items())))[1] <= now:
+            del self._cold[first[0]]
         for subscription in self._order:
             if self._searching:
                 subscription.go_on_searching(now)
@@ -306,7 +323,7 @@ class Session:
         plan: Plan | None = None
         if subscription.simple and not self._order_matters(subscription):
             key = (
-                view,
+                view.number,
                 view.generation,
                 subscription.kind.type_url,
                 self.delta,
@@ -331,7 +348,7 @@ class Session:
     def _order_matters(self, subscription: Subscription) -> bool:
         """Whether this stream's own history may decide what goes now.
 
-        That of clusters matters only where one goes away, which the plan itself finds out.
+        Where a resource goes away it may too, which the plan itself finds out.
         """
         if subscription.kind in SENDS_TO_CLUSTERS:
             return bool(self._cold) or not self.aggregated
@@ -342,6 +359,7 @@ class Session:
         known = subscription.known.resources
         changes: list[tuple[str, Resource | None]] = []
         waiting: set[str] = set()
+        late: set[str] = set()
         size = 0
         cut = False
         names = self._candidates(subscription, view)
@@ -363,7 +381,7 @@ class Session:
             elif (
                 have is not None
                 and have.version == want.version
-                and name not in subscription.forced
+                and not (name in subscription.forced and want.any_field)
             ):
                 continue
             elif self._must_wait(subscription, name, have, want, now):
@@ -377,6 +395,12 @@ class Session:
                 break
             changes.append((name, want))
             size += len(want.any_field) if want else 0
+        if late:
+            held = _replaced_by(subscription.kind, late, changes)
+            changes = [change for change in changes if change[0] not in held]
+            waiting |= held
+        if self._held_since:
+            self._end_holds(subscription.kind, waiting)
         rest = frozenset(waiting)
         if not changes and not (subscription.owed and not waiting):
             return Plan(subscription.known, None, rest)
@@ -431,12 +455,12 @@ class Session:
             return False
         self._looked_back = True
         if not self.aggregated:
-            return self._hold("", name, now, self._drain)
+            return self._hold(CLUSTER.type_url, name, now, self._drain)
         for kind in SENDS_TO_CLUSTERS:
             other = self.subscriptions.get(kind.type_url)
             if other is not None and (
                 name in other.known.clusters
-                or any(name in sent.response.before.clusters for sent in other.pending)
+                or any(name in sent.before.clusters for sent in other.pending)
             ):
                 return True
         until = self._lingering.get(name, 0.0)
@@ -452,7 +476,8 @@ class Session:
         if subscription.kind is ROUTE:
             return name in subscription.names
         if subscription.kind is VIRTUAL_HOST:
-            group = name.rpartition("/")[0]
+            self._looked_back = True
+            group = _route_of(name)
             routes = self.subscriptions.get(ROUTE.type_url)
             return (
                 routes is not None
@@ -473,10 +498,11 @@ class Session:
         if subscription.kind not in SENDS_TO_CLUSTERS:
             return False
         if not self.aggregated:
-            added = have is not None and bool(want.clusters - have.clusters)
-            return added and self._hold(subscription.kind.type_url, name, now, self._waits.separate)
-        if not self._cold:
-            return False
+            unasked = subscription.wildcard and subscription.booted
+            added = want.clusters - (have.clusters if have is not None else NOTHING)
+            if not added or (have is None and not unasked):
+                return False
+            return self._hold(subscription.kind.type_url, name, now, self._waits.separate)
         until = max((self._cold.get(each, 0.0) for each in want.clusters), default=0.0)
         if now < until:
             self._retry_at = min(self._retry_at, until)
@@ -485,29 +511,24 @@ class Session:
 
     def _hold(self, type_url: str, name: str, now: float, seconds: float) -> bool:
         """Wait so long from the first time that this is asked."""
-        key = (type_url, name)
-        until = self._held_since.setdefault(key, now) + seconds
+        until = self._held_since.setdefault((type_url, name), now) + seconds
         if now < until:
             self._retry_at = min(self._retry_at, until)
             return True
-        del self._held_since[key]
         return False
+
+    def _end_holds(self, kind: ResourceType, waiting: Set[str]) -> None:
+        """What waits no longer will wait anew the next time."""
+        for key in tuple(self._held_since):
+            if key[0] == kind.type_url and key[1] not in waiting:
+                del self._held_since[key]
 
     def _sent(self, subscription: Subscription, response: Response, now: float) -> None:
         """Note what follows from a response for the other types."""
         before = subscription.known
-        subscription.known = response.after
-        subscription.pending.append(Sent(response, now, subscription.changed_at))
-        subscription.nonce_sent, subscription.sent_at = response.nonce, now
-        if subscription.forced:
-            subscription.forced -= {name for name, _ in response.changes}
-        subscription.isolation.sent(response.changes, now)
-        subscription.fresh = False
+        subscription.note_sent(response, now)
         if subscription.kind is CLUSTER:
             self._clusters_sent(subscription, before, response, now)
-        elif subscription.kind is LISTENER:
-            for cluster in _dropped_clusters(before, response.changes):
-                self._lingering[cluster] = math.inf
         elif subscription.kind is ROUTE:
             self._routes_sent(before, response.changes, now)
 
@@ -523,7 +544,9 @@ class Session:
             if resource is None:
                 self._lingering.pop(name, None)
                 continue
-            if subscription.booted and name not in before.resources:
+            if subscription.booted and not before.has(name):
+                # Taken out first, so that those whose time is over first come first.
+                self._cold.pop(name, None)
                 self._cold[name] = now + self._waits.warm
             if name in has_endpoints:
                 again.add(name)
@@ -537,50 +560,60 @@ class Session:
         virtual_hosts = self.subscriptions.get(VIRTUAL_HOST.type_url)
         if virtual_hosts is None:
             return
-        fresh = {
-            name for name, each in changes if each is not None and name not in before.resources
-        }
+        fresh = {name for name, each in changes if each is not None and not before.has(name)}
         if fresh:
             # Envoy ignored the virtual hosts of a route that it did not have, and does not ask for
             # them.
-            snapshot = self._view().snapshot(VIRTUAL_HOST.type_url)
-            again = {each for each in snapshot.resources if each.rpartition("/")[0] in fresh}
-            virtual_hosts.may_have_lost(again & virtual_hosts.known.resources.keys(), now)
+            again = {name for name in virtual_hosts.known.resources if _route_of(name) in fresh}
+            virtual_hosts.may_have_lost(again, now)
 
     def _acknowledged(self, subscription: Subscription, sent: Sent, now: float) -> None:
-        changes = sent.response.changes
         if subscription.kind is CLUSTER:
             if self._cold:
-                for name, _ in changes:
+                for name, _ in sent.changes:
                     self._cold.pop(name, None)
-        elif subscription.kind is LISTENER and self._lingering:
-            for cluster in _dropped_clusters(sent.response.before, changes):
-                if cluster in self._lingering:
-                    self._lingering[cluster] = now + self._drain
+        elif subscription.kind is LISTENER:
+            for cluster in _dropped_clusters(sent):
+                self._lingering[cluster] = now + self._drain
 
     def left_unknown(self) -> dict[str, frozenset[str]]:
         """Names that this client may or may not have, by type: its next stream must not believe
         their versions.
         """
-        found = {
-            type_url: frozenset(
-                name
-                for name, each in subscription.known.resources.items()
-                if each.version == UNKNOWN_VERSION
-            )
-            for type_url, subscription in self.subscriptions.items()
-            if subscription.nacks
+        doubtful = {
+            type_url: subscription.doubtful for type_url, subscription in self.subscriptions.items()
         }
-        return {type_url: names for type_url, names in found.items() if names}
+        return {
+            type_url: names for type_url, names in (self.carried_over | doubtful).items() if names
+        }
 
 
-def _dropped_clusters(before: Known, changes: Changes) -> set[str]:
-    """Clusters that listeners referred to and, with these changes, do not any more."""
+def _route_of(virtual_host: str) -> str:
+    return virtual_host.rpartition("/")[0]
+
+
+def _place(kind: ResourceType, name: str) -> str:
+    """Within what a resource's address or domains must be its own."""
+    return _route_of(name) if kind is VIRTUAL_HOST else ""
+
+
+def _replaced_by(
+    kind: ResourceType, late: set[str], changes: list[tuple[str, Resource | None]]
+) -> set[str]:
+    """Removals that wait for what may take their place: a listener at the same address, a virtual
+    host with the same domains. In between nobody would be served.
+    """
+    if kind is ROUTE:
+        return set()
+    places = {_place(kind, name) for name in late}
+    return {name for name, want in changes if want is None and _place(kind, name) in places}
+
+
+def _dropped_clusters(sent: Sent) -> set[str]:
+    """Clusters that listeners referred to and, with what was sent, do not any more."""
     dropped: set[str] = set()
-    if not before.resources:
-        return dropped
-    for name, resource in changes:
-        old = before.resources.get(name)
+    for name, resource in sent.changes:
+        old = sent.before.resources.get(name)
         if old is not None:
-            dropped |= old.clusters - (resource.clusters if resource else frozenset())
+            dropped |= old.clusters - (resource.clusters if resource else NOTHING)
     return dropped

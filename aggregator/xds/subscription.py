@@ -13,7 +13,7 @@ from aggregator.generators.spec import (
     Resource,
     ResourceType,
 )
-from aggregator.push.known import Known, Response
+from aggregator.push.known import UNKNOWN_VERSION, Changes, Known, Response
 from aggregator.push.state import ViewState
 from aggregator.xds.isolation import Isolation, Rejection
 from aggregator.xds.message import (
@@ -22,13 +22,19 @@ from aggregator.xds.message import (
 )
 
 NOTHING: Final[frozenset[str]] = frozenset()
+UNANSWERED: Final = 16
+"""How many responses without an answer are told apart; a client may withhold answers for hours."""
 
 
 class Sent(Struct, eq=False):
-    """A response that is not acknowledged yet."""
+    """A response that is not acknowledged yet, without its bytes; the oldest may stand for all
+    that went before it.
+    """
 
-    response: Response
-    at: float
+    nonce: str
+    version: str
+    changes: Changes
+    before: Known
     changed_at: float
 
 
@@ -40,17 +46,21 @@ class Subscription:
         self.delta: Final = delta
         self.wildcard = False
         self.names: frozenset[str] = NOTHING
+        self.said: frozenset[str] = NOTHING
         self.known = Known.EMPTY
         self.everything_dirty = False
         self.dirty: frozenset[str] = NOTHING
         self.forced: frozenset[str] = NOTHING
         self.owed = False
-        self.started = False
+        # On state of the world no names mean everything only until the first name is given.
+        self.has_named = False
         # Whether it once had all that there was: from then on it has traffic to protect.
         self.booted = False
         self.fresh = False
         self.changed_at = 0.0
         self.pending: Final[deque[Sent]] = deque()
+        # What it rejected, and has not acknowledged since: it may have the one or the other.
+        self.doubtful: frozenset[str] = NOTHING
         self.isolation: Final = Isolation(kind, delta=delta, trial_seconds=trial_seconds)
         # For people: what was sent and answered last.
         self.nonce_sent = ""
@@ -69,7 +79,7 @@ class Subscription:
     @property
     def accepted(self) -> Known:
         """What the client certainly has."""
-        return self.pending[0].response.before if self.pending else self.known
+        return self.pending[0].before if self.pending else self.known
 
     @property
     def unacknowledged(self) -> bool:
@@ -102,7 +112,9 @@ class Subscription:
         resource = view.resource(self.kind.type_url, name)
         if resource is None and self.kind is ENDPOINT and name in self.names:
             # One that it has stays as it is: its cluster goes away, but may still be in use.
-            return self.known.resources.get(name) or empty_assignment(name)
+            have = self.known.resources.get(name)
+            known = have is not None and have.version != UNKNOWN_VERSION
+            return have if known else empty_assignment(name)
         return resource
 
     def forget(self, names: Iterable[str]) -> None:
@@ -115,31 +127,52 @@ class Subscription:
 
     def may_have_lost(self, names: Iterable[str], now: float) -> None:
         """The client may or may not have these: they are sent again, removals too."""
-        lost = tuple((name, unknown(name)) for name in sorted(names))
+        lost = tuple((name, unknown(name, self._clusters_of(name))) for name in sorted(names))
         if lost:
             self.known = self.known.apply(lost)
             self.mark(frozenset(name for name, _ in lost), now)
+
+    def _clusters_of(self, name: str) -> frozenset[str]:
+        """The clusters to which any version that the client may have of it sends requests."""
+        states = (self.known, *(sent.before for sent in self.pending))
+        found = (state.resources.get(name) for state in states)
+        return frozenset[str]().union(*(each.clusters for each in found if each is not None))
+
+    def note_sent(self, response: Response, now: float) -> None:
+        """The response goes out; it waits for its answer."""
+        sent = Sent(
+            response.nonce, response.version, response.changes, response.before, self.changed_at
+        )
+        self.known = response.after
+        self.pending.append(sent)
+        self.nonce_sent, self.sent_at = response.nonce, now
+        self.fresh = False
+        if len(self.pending) > UNANSWERED:
+            oldest, second = self.pending.popleft(), self.pending[0]
+            second.changes = tuple((dict(oldest.changes) | dict(second.changes)).items())
+            second.before, second.changed_at = oldest.before, oldest.changed_at
+        if self.forced:
+            self.forced -= {name for name, _ in response.changes}
+        self.isolation.sent(response.changes, now)
 
     # Answers
 
     def acknowledge(self, nonce: str, now: float) -> tuple[Sent, ...] | None:
         """The client took this response, and so all before it; None if it is not one that waits."""
-        if all(sent.response.nonce != nonce for sent in self.pending):
+        done = self._answered(nonce)
+        if not done:
             return None
-        done: list[Sent] = []
-        while True:
-            sent = self.pending.popleft()
-            done.append(sent)
-            self.isolation.took(sent.response.changes)
-            if sent.response.nonce == nonce:
-                break
+        for sent in done:
+            self.isolation.took(sent.changes)
+            if self.doubtful:
+                self.doubtful -= {name for name, _ in sent.changes}
         if not self.pending and not self.dirty:
             self.booted = True
         self.nonce_acked, self.acked_at = nonce, now
-        self.version_acked = done[-1].response.version
+        self.version_acked = done[-1].version
         if not self.isolation.active:
             self.last_error = ""
-        return tuple(done)
+        return done
 
     def reject(self, nonce: str, error: str, now: float) -> tuple[Rejection, ...] | None:
         """The client refused this response, or a part of it; None if it is not one that waits.
@@ -147,19 +180,25 @@ class Subscription:
         All that the response held counts as unknown until it is acknowledged, for a client applies
         a part of what it rejects.
         """
-        if all(sent.response.nonce != nonce for sent in self.pending):
+        accepted = self.accepted
+        changes = next((sent.changes for sent in self.pending if sent.nonce == nonce), None)
+        if changes is None:
             return None
         self.nacks += 1
         self.last_error = error
-        before = self.accepted
-        while True:
-            sent = self.pending.popleft()
-            if sent.response.nonce == nonce:
-                break
-        verdict = self.isolation.blame(before, sent.response.changes, error)
+        verdict = self.isolation.blame(accepted, changes, error)
+        names = frozenset(name for name, _ in changes)
         if verdict.suspects:
-            self.may_have_lost((name for name, _ in sent.response.changes), now)
+            self.may_have_lost(names, now)
+            self.doubtful |= names
+        # Only now, for what went before tells which clusters may be in use.
+        self._answered(nonce)
         return verdict.rejections
+
+    def _answered(self, nonce: str) -> tuple[Sent, ...]:
+        """Take off the response with that nonce and those before it; none if it is not there."""
+        count = next((n for n, sent in enumerate(self.pending, 1) if sent.nonce == nonce), 0)
+        return tuple(self.pending.popleft() for _ in range(count))
 
     def go_on_searching(self, now: float) -> None:
         """Take up what is to be tried now to find out what the client rejects."""
