@@ -72,6 +72,9 @@ def build(view: View, unit: Unit) -> Iterator[Resource]:
     if unit.root is Root.PORT:
         yield from _build_port(view, int(unit.key))
         return
+    if unit.root is Root.ADDRESS:
+        yield from _build_address(view, unit.key)
+        return
     if view.interception_mode != "NONE":
         yield _build_virtual_outbound(view)
     scope = outbound_scope(view)
@@ -90,28 +93,69 @@ def _build_port(view: View, port: int) -> Iterator[Resource]:
         return
     listener = scope.default
     http = view.http_on_port(port)
-    candidates = [
+    places: _Places
+    if _is_by_address(view, listener):
+        services = view.tcp_services_without_address(port)
+        candidates = _candidates(view, listener, services, port)
+        known = [each for each in candidates if _is_known_by_name(view, each)]
+        places = {Bind(wildcard(view), port, bound=False): known} if known or http else {}
+    else:
+        candidates = _candidates(view, listener, view.tcp_services_on_port(port), port)
+        places = _places(view, listener, port, candidates, http=http)
+    free = _free_places(view, scope, listener, port, places)
+    yield from _build_places(view, listener, free, str(port) if http else "")
+
+
+def _is_by_address(view: View, listener: EgressListener) -> bool:
+    """Whether connections tell where they were dialled to, so that each address stands alone."""
+    return not listener.bind and is_captured(view, listener)
+
+
+def _build_address(view: View, address: str) -> Iterator[Resource]:
+    """The listeners of one virtual IP: those of its services that are no HTTP."""
+    scope = outbound_scope(view)
+    listener = scope.default
+    if listener is None or not _is_by_address(view, listener) or not is_address(address):
+        return
+    holders = [view.service_in(key.namespace, key.host) for key in view.services_at(address)]
+    services = [service for service in holders if service is not None]
+    for port in sorted({port.number for service in services for port in service.ports}):
+        candidates = _candidates(view, listener, services, port)
+        known = [each for each in candidates if _is_known_by_name(view, each)]
+        if known:
+            place = {Bind(address, port, bound=False): known}
+            free = _free_places(view, scope, listener, port, place)
+            yield from _build_places(view, listener, free, "")
+
+
+def _candidates(
+    view: View, listener: EgressListener, services: Sequence[Service], port: int
+) -> list[_Candidate]:
+    return [
         _Candidate(service, port, spoken.protocol.is_tls)
-        for service in _one_per_host(view, view.tcp_services_on_port(port))
+        for service in _one_per_host(view, services)
         if imports_host(view, listener, service.namespace, service.host)
         and (spoken := _connection_port(service, port)) is not None
     ]
-    places = _places(view, listener, port, candidates, http=http)
-    # What the user put on a port by hand stands there alone.
+
+
+def _free_places(
+    view: View, scope: OutboundScope, listener: EgressListener, port: int, places: _Places
+) -> _Places:
+    """The places that nothing else needs: what the user put there by hand stands alone."""
     by_hand = {
         bind.name
         for each in _by_hand(scope)
         if each.port == port
         for bind in _explicit_places(view, each)
     }
-    free = {
+    return {
         bind: found
         for bind, found in places.items()
         if bind.name not in by_hand
         and not _is_inward(view, bind)
         and not _is_reserved(view, listener, bind, found)
     }
-    yield from _build_places(view, listener, free, str(port) if http else "")
 
 
 def _by_hand(scope: OutboundScope) -> tuple[EgressListener, ...]:
@@ -217,7 +261,7 @@ def _places(
 ) -> _Places:
     """Where listeners on *port* have to stand, and whom each of them leads to.
 
-    All is at one place, unless connections tell where they were dialled to.
+    All is at one place, unless the user's listener is reached at the addresses of its services.
     """
     captured = is_captured(view, listener)
     if listener.bind or not captured:
@@ -395,7 +439,7 @@ def _build_virtual_outbound(view: View) -> Resource:
 
 GENERATOR = GeneratorSpec(
     kind=LISTENER,
-    roots=(Root.PORT, Root.VIEW),
+    roots=(Root.PORT, Root.ADDRESS, Root.VIEW),
     build=build,
     attributes=frozenset({"kind", "interception_mode", "ipv4"})
     | DYNAMIC_DNS_ATTRIBUTES

@@ -166,6 +166,7 @@ class Root(StrEnum):
     VIEW = "view"  # the one key "": what exists once per view
     HOST = "host"  # each host name that a service has
     PORT = "port"  # each port number that a service has, in decimal
+    ADDRESS = "address"  # each virtual IP that a service has, ranges left out
     ROUTE_HOST = "route_host"  # each host name of a service or of a VirtualService
 
 
@@ -267,6 +268,12 @@ class View(Interface):
 
     def tcp_services_on_port(self, port: int) -> tuple[Service, ...]:
         """The visible services that speak something else than HTTP (or UDP) there, oldest first."""
+        ...
+
+    def tcp_services_without_address(self, port: int) -> tuple[Service, ...]:
+        """Those of `tcp_services_on_port` that no virtual IP of their own tells apart: they have
+        none, or a range.
+        """
         ...
 
     def service_ports(self) -> tuple[int, ...]:

@@ -262,9 +262,14 @@ class RecordingView(View):
 
     def tcp_services_on_port(self, port: int) -> tuple[Service, ...]:
         self.facts.add((w.TCP_PORT, port))
-        services = self._world.tcp_ports.get(port, {}).values()
-        visible = [each for each in services if self._visible(each)]
-        return tuple(sorted(visible, key=_age))
+        return self._sorted_visible(self._world.tcp_ports.get(port, {}).values())
+
+    def tcp_services_without_address(self, port: int) -> tuple[Service, ...]:
+        self.facts.add((w.OPEN_TCP_PORT, port))
+        return self._sorted_visible(self._world.open_tcp_ports.get(port, {}).values())
+
+    def _sorted_visible(self, services: Iterable[Service]) -> tuple[Service, ...]:
+        return tuple(sorted((each for each in services if self._visible(each)), key=_age))
 
     def service_ports(self) -> tuple[int, ...]:
         self.facts.add((w.HTTP_PORTS, ""))

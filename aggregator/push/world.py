@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 from typing import Protocol as Interface
 
+from aggregator.generators.bind import is_address
 from aggregator.generators.spec import Root, Unit
 from aggregator.model.change import (
     Change,
@@ -41,6 +42,7 @@ HOST: Final = "host"
 ENDPOINTS: Final = "endpoints"
 HTTP_PORT: Final = "http_port"
 TCP_PORT: Final = "tcp_port"
+OPEN_TCP_PORT: Final = "open_tcp_port"
 HTTP_PORTS: Final = "http_ports"
 ADDRESS: Final = "address"
 UNDER: Final = "under"
@@ -88,6 +90,8 @@ class Touched:
                 units.add(Unit(Root.ROUTE_HOST, str(key)))
             elif index in (HTTP_PORT, TCP_PORT):
                 units.add(Unit(Root.PORT, str(key)))
+            elif index == ADDRESS and is_address(str(key)):
+                units.add(Unit(Root.ADDRESS, str(key)))
             elif index == CONFIG_HOST and isinstance(key, tuple) and key[0] == "VirtualService":
                 units.add(Unit(Root.ROUTE_HOST, str(key[1])))
         return units
@@ -120,6 +124,7 @@ class World:
         self.by_destination: Final[dict[str, tuple[Config, ...]]] = {}
         self.http_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.tcp_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
+        self.open_tcp_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.by_address: Final[dict[str, list[tuple[float, ServiceKey]]]] = {}
         self.dynamic: Final[set[ServiceKey]] = set()
         self.under: Final[dict[str, set[str]]] = {}
@@ -208,6 +213,7 @@ class World:
         for index, name, wanted in (
             (self.http_ports, HTTP_PORT, _http_ports),
             (self.tcp_ports, TCP_PORT, _tcp_ports),
+            (self.open_tcp_ports, OPEN_TCP_PORT, _open_tcp_ports),
         ):
             before = wanted(old) if old else set()
             after = wanted(new) if new else set()
@@ -364,6 +370,8 @@ class World:
                 return self.by_host.keys()
             case Root.PORT:
                 return [str(port) for port in {*self.http_ports, *self.tcp_ports}]
+            case Root.ADDRESS:
+                return [address for address in self.by_address if is_address(address)]
             case Root.ROUTE_HOST:
                 rules = {host for kind, host in self.by_config_host if kind == "VirtualService"}
                 return rules | self.by_host.keys()
@@ -377,6 +385,8 @@ class World:
                 return unit.key in self.by_host
             case Root.PORT:
                 return int(unit.key) in self.http_ports or int(unit.key) in self.tcp_ports
+            case Root.ADDRESS:
+                return unit.key in self.by_address
             case Root.ROUTE_HOST:
                 return (
                     unit.key in self.by_host or ("VirtualService", unit.key) in self.by_config_host
@@ -410,3 +420,10 @@ def _tcp_ports(service: Service) -> set[int]:
         for port in service.ports
         if not port.protocol.is_http and port.protocol is not Protocol.UDP
     }
+
+
+def _open_tcp_ports(service: Service) -> set[int]:
+    """The ports on which the dialled address does not tell that this service is meant."""
+    told = any(is_address(address) for address in service.addresses)
+    ranges = any("/" in address for address in service.addresses)
+    return set() if told and not ranges else _tcp_ports(service)

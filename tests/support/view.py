@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
+from aggregator.generators.bind import is_address
 from aggregator.generators.spec import GeneratorSpec, Resource, Root, Unit
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Problem, Severity
@@ -178,6 +179,9 @@ class FakeView:
 
     def tcp_services_on_port(self, port: int) -> tuple[Service, ...]:
         self.reads.add(("tcp_services_on_port", str(port)))
+        return self._tcp_services(port)
+
+    def _tcp_services(self, port: int) -> tuple[Service, ...]:
         found = [
             service
             for service in self._visible()
@@ -185,6 +189,15 @@ class FakeView:
             if each.number == port and not each.protocol.is_http and each.protocol != "UDP"
         ]
         return tuple(sorted(found, key=_age_order))
+
+    def tcp_services_without_address(self, port: int) -> tuple[Service, ...]:
+        self.reads.add(("tcp_services_without_address", str(port)))
+        return tuple(
+            service
+            for service in self._tcp_services(port)
+            if not any(is_address(address) for address in service.addresses)
+            or any("/" in address for address in service.addresses)
+        )
 
     def service_ports(self) -> tuple[int, ...]:
         self.reads.add(("service_ports", ""))

@@ -47,6 +47,14 @@ def on_port(view: FakeView, number: int) -> dict[str, Resource]:
     return generate(GENERATOR, view, Root.PORT, str(number))
 
 
+def at(view: FakeView, *addresses: str) -> dict[str, Resource]:
+    """The listeners of virtual IPs."""
+    found: dict[str, Resource] = {}
+    for address in addresses:
+        found |= generate(GENERATOR, view, Root.ADDRESS, address)
+    return found
+
+
 def once(view: FakeView) -> dict[str, Resource]:
     return generate(GENERATOR, view, Root.VIEW)
 
@@ -269,9 +277,10 @@ class TestCapture:
         two = service("two.example.org", port(5432, "TCP"), addresses=["10.0.0.2"])
         view = view_of(one, two, mode="")
 
-        found = on_port(view, 5432)
+        found = at(view, "10.0.0.1", "10.0.0.2", "fd00::1")
 
         assert set(found) == {"10.0.0.1_5432", "fd00::1_5432", "10.0.0.2_5432"}
+        assert not on_port(view, 5432)
         built = listener(found, "10.0.0.2_5432")
         assert not built.bind_to_port.value
         assert read_tcp_proxy(built.filter_chains[0]).cluster == "outbound|5432||two.example.org"
@@ -283,7 +292,7 @@ class TestCapture:
         old = service("old.example.org", port(5432, "TCP"), addresses=["10.0.0.1"], created=1.0)
         view = view_of(young, old, mode="")
 
-        found = on_port(view, 5432)
+        found = at(view, "10.0.0.1")
 
         assert found["10.0.0.1_5432"].clusters == {"outbound|5432||old.example.org"}
         assert [each.subject for each in view.problems] == [f"Service {young.key}"]
@@ -335,7 +344,7 @@ class TestCapture:
         """Clients that send none are served, as in Istio."""
         only = service("a.example.org", port(443, "TLS"), addresses=["10.0.0.1"])
 
-        built = listener(on_port(view_of(only, mode=""), 443), "10.0.0.1_443")
+        built = listener(at(view_of(only, mode=""), "10.0.0.1"), "10.0.0.1_443")
 
         assert not built.listener_filters
         assert not built.filter_chains[0].HasField("filter_chain_match")
@@ -591,7 +600,9 @@ def test_no_listener_waits_for_certificates(mode: str) -> None:
         service("b.example.org", port(443, "HTTPS"), addresses=["10.0.0.9"]),
     ]
     view = view_of(*services, mode=mode, mesh=MeshConfig(proxy_http_port=15002))
-    found = {**once(view), **on_port(view, 80), **on_port(view, 443), **on_port(view, 5432)}
+    found = once(view) | at(view, "10.0.0.9")
+    for number in (80, 443, 5432):
+        found |= on_port(view, number)
 
     for resource in found.values():
         built = read_listener(resource)
@@ -609,12 +620,25 @@ def test_order_of_arrival_does_not_change_the_bytes(mode: str) -> None:
         service("a.example.org", port(5432, "TLS")),
         service("b.example.org", port(5432, "TLS")),
         service("c.example.org", port(5432, "TCP"), addresses=["10.0.0.0/8"]),
+        service("d.example.org", port(5432, "TLS"), addresses=["10.0.0.1"]),
+        service("e.example.org", port(5432, "TLS"), addresses=["10.0.0.1"]),
     ]
 
     def built(view: FakeView) -> dict[str, str]:
-        return {name: each.version for name, each in on_port(view, 5432).items()}
+        found = on_port(view, 5432) | at(view, "10.0.0.1")
+        return {name: each.version for name, each in found.items()}
 
     assert built(view_of(*services, mode=mode)) == built(view_of(*reversed(services), mode=mode))
+
+
+def test_a_port_reads_nothing_of_services_with_addresses() -> None:
+    """A thousand databases on one port must not be built anew because one of them changes."""
+    view = view_of(service("a.example.org", port(5432, "TCP"), addresses=["10.0.0.1"]), mode="")
+
+    on_port(view, 5432)
+
+    assert "tcp_services_on_port" not in {question for question, _ in view.reads}
+    assert not [about for question, about in view.reads if question == "service"]
 
 
 def test_a_port_reads_nothing_of_other_ports() -> None:

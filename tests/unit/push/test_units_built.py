@@ -125,6 +125,24 @@ async def test_new_service_builds_its_own_units_and_its_port(mesh: Fixture) -> N
     }
 
 
+async def test_tcp_service_with_an_address_builds_only_its_own_listener(mesh: Fixture) -> None:
+    """Other services on the same port, however many, stand at other addresses."""
+    await mesh.change(
+        mesh.source.put_service(
+            service("one.shop.svc.cluster.local", port(3306, "TCP"), addresses=["10.96.0.1"])
+        )
+    )
+    host = "two.shop.svc.cluster.local"
+    two = service(host, port(3306, "TCP"), addresses=["10.96.0.2"])
+    built = await mesh.change(mesh.source.put_service(two, endpoint()))
+    assert built == {
+        f"CDS host/{host}": 1,
+        f"EDS host/{host}": 1,
+        f"VHDS route_host/{host}": 1,  # only to find that it has no HTTP
+        "LDS address/10.96.0.2": 1,
+    }
+
+
 async def test_removed_service_builds_only_its_port(mesh: Fixture) -> None:
     """A service less is taken out; nothing of the others is built."""
     built = await mesh.change(mesh.source.remove_service(KEY))
