@@ -59,6 +59,12 @@ class Known:
             self._next[changes] = after
         return after
 
+    def changes_to(self, other: "Known") -> Changes:
+        """What takes a client from this state to another one."""
+        names = sorted(self.resources.keys() | other.resources.keys())
+        pairs = [(name, self.resources.get(name), other.resources.get(name)) for name in names]
+        return tuple((name, after) for name, before, after in pairs if before is not after)
+
     def has(self, name: str) -> bool:
         """Whether the client certainly has some version of it."""
         resource = self.resources.get(name)

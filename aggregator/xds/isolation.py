@@ -56,18 +56,20 @@ class Isolation:
     # What the client says
 
     def blame(self, accepted: Known, changes: Changes, error: str) -> Verdict:
-        """The client refused a response with these changes, after it had *accepted*.
+        """The client refused a response with these changes to what it had *accepted*.
 
-        Guilty is what the error names, or who is suspected alone; otherwise the suspects are
-        halved.
+        Guilty is what the error names, what was found guilty before, or who is suspected alone;
+        otherwise the suspects are halved.
         """
         suspects = self._suspects(accepted, changes)
-        if len(suspects) == 1:
+        convicted = {
+            name for name, piece in suspects.items() if piece.version in self.rejected.get(name, {})
+        }
+        culprits = convicted.union(named_culprits(self._kind, suspects, error))
+        if not culprits and len(suspects) == 1:
             culprits = set(suspects)
-        else:
-            culprits = set(named_culprits(self._kind, suspects, error))
         rejections: list[Rejection] = []
-        for name in sorted(culprits):
+        for name in sorted(culprits - convicted):
             piece = suspects[name]
             rejection = Rejection(self._kind.type_url, name, piece.version, error, piece.origins)
             self.rejected.setdefault(name, {})[piece.version] = rejection

@@ -159,6 +159,7 @@ class Session:
         if request.versions:
             self._resume(subscription, request.versions, now)
         elif request.version and kind.full_state and subscription.wildcard:
+            subscription.booted = True
             self._resume_full_state(subscription, request.version)
         lost = self.carried_over.pop(kind.type_url, NOTHING)
         if lost:
@@ -168,8 +169,9 @@ class Session:
         """A delta client came back and says what it has; equal versions are equal resources."""
         view = self._view()
         kind = subscription.kind
-        # What it has in other versions may send to clusters that have gone meanwhile.
-        may_use = frozenset(self._lingering) if kind in SENDS_TO_CLUSTERS else NOTHING
+        # What it has in other versions may send to any cluster that it has.
+        clusters = self.subscriptions.get(CLUSTER.type_url) if kind in SENDS_TO_CLUSTERS else None
+        may_use = frozenset(clusters.known.resources) if clusters is not None else NOTHING
         resources: dict[str, Resource] = {}
         for name, version in versions.items():
             mine = subscription.wanted(view, name)
@@ -179,15 +181,13 @@ class Session:
             )
             if mine is None and kind is CLUSTER:
                 self._lingering[name] = now + self._drain
-        subscription.known = Known.of(resources)
-        subscription.booted = True
+        subscription.resume(Known.of(resources))
 
     def _resume_full_state(self, subscription: Subscription, version: str) -> None:
         """A state-of-the-world client came back with exactly what it would get."""
         snapshot = self._view().snapshot(subscription.kind.type_url)
-        subscription.booted = True
         if snapshot.version == version:
-            subscription.known = snapshot
+            subscription.resume(snapshot)
             subscription.owed = False
             subscription.everything_dirty = False
 

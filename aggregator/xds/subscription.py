@@ -35,6 +35,7 @@ class Sent(Struct, eq=False):
     version: str
     changes: Changes
     before: Known
+    after: Known
     changed_at: float
 
 
@@ -48,6 +49,7 @@ class Subscription:
         self.names: frozenset[str] = NOTHING
         self.said: frozenset[str] = NOTHING
         self.known = Known.EMPTY
+        self.taken = Known.EMPTY
         self.everything_dirty = False
         self.dirty: frozenset[str] = NOTHING
         self.forced: frozenset[str] = NOTHING
@@ -75,11 +77,6 @@ class Subscription:
     def has_work(self) -> bool:
         """Whether something may have to be sent."""
         return bool(self.everything_dirty or self.dirty or self.owed)
-
-    @property
-    def accepted(self) -> Known:
-        """What the client certainly has."""
-        return self.pending[0].before if self.pending else self.known
 
     @property
     def unacknowledged(self) -> bool:
@@ -117,6 +114,11 @@ class Subscription:
             return have if known else empty_assignment(name)
         return resource
 
+    def resume(self, known: Known) -> None:
+        """The client said what it has."""
+        self.known = self.taken = known
+        self.booted = True
+
     def forget(self, names: Iterable[str]) -> None:
         """The client dropped these by itself."""
         gone = frozenset(names)
@@ -141,7 +143,12 @@ class Subscription:
     def note_sent(self, response: Response, now: float) -> None:
         """The response goes out; it waits for its answer."""
         sent = Sent(
-            response.nonce, response.version, response.changes, response.before, self.changed_at
+            response.nonce,
+            response.version,
+            response.changes,
+            response.before,
+            response.after,
+            self.changed_at,
         )
         self.known = response.after
         self.pending.append(sent)
@@ -166,6 +173,7 @@ class Subscription:
             self.isolation.took(sent.changes)
             if self.doubtful:
                 self.doubtful -= {name for name, _ in sent.changes}
+        self.taken = done[-1].after
         if not self.pending and not self.dirty:
             self.booted = True
         self.nonce_acked, self.acked_at = nonce, now
@@ -180,12 +188,16 @@ class Subscription:
         All that the response held counts as unknown until it is acknowledged, for a client applies
         a part of what it rejects.
         """
-        accepted = self.accepted
-        changes = next((sent.changes for sent in self.pending if sent.nonce == nonce), None)
-        if changes is None:
+        sent = next((each for each in self.pending if each.nonce == nonce), None)
+        if sent is None:
             return None
         self.nacks += 1
         self.last_error = error
+        if self.kind.full_state and not self.delta:
+            # It held everything, and so also what the client refused before.
+            accepted, changes = self.taken, self.taken.changes_to(sent.after)
+        else:
+            accepted, changes = self.pending[0].before, sent.changes
         verdict = self.isolation.blame(accepted, changes, error)
         names = frozenset(name for name, _ in changes)
         if verdict.suspects:
