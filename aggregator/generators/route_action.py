@@ -103,6 +103,8 @@ def add_mirror(action: route_pb2.RouteAction, mirror: Mirror) -> None:
         return
     built = action.request_mirror_policies.add(
         cluster=mirror.cluster,
+        # As in Istio, the copy is for the same host; Envoy would append "-shadow" to it.
+        disable_shadow_host_suffix_append=True,
         runtime_fraction=base_pb2.RuntimeFractionalPercent(
             default_value=build_percentage(mirror.percentage)
         ),

@@ -110,6 +110,15 @@ def test_mirror_takes_its_share_and_none_of_zero() -> None:
     assert built.runtime_fraction.default_value.numerator == 125_000
 
 
+def test_mirrored_requests_keep_their_host() -> None:
+    """The mirror is a server like the other one, which would not know the name "host-shadow"."""
+    action = route_pb2.RouteAction()
+
+    add_mirror(action, Mirror("a", Percent(100.0)))
+
+    assert action.request_mirror_policies[0].disable_shadow_host_suffix_append
+
+
 @pytest.mark.parametrize(("timeout", "expected"), [(None, 0), (0.0, 0), (5.0, 5)])
 def test_timeout_is_written_even_if_it_is_none(timeout: float | None, expected: int) -> None:
     """Left out it would be Envoy's own 15 seconds; another limit beside it switches it off."""
