@@ -20,9 +20,11 @@ from config.traffic_policy import (
 
 NO_SETTING: Final = LocalityLoadBalancerSetting(enabled=False)
 
+_NETWORK: Final = "topology.istio.io/network"
+
 # Labels that every endpoint and proxy has without carrying them, because they say where it is.
 _PLACE_OF_ENDPOINT: Final[Mapping[str, Callable[[Endpoint], str]]] = {
-    "topology.istio.io/network": lambda endpoint: endpoint.network,
+    _NETWORK: lambda endpoint: endpoint.network,
     "topology.istio.io/cluster": lambda endpoint: endpoint.cluster_id,
     "topology.kubernetes.io/region": lambda endpoint: endpoint.locality.region,
     "topology.kubernetes.io/zone": lambda endpoint: endpoint.locality.zone,
@@ -30,7 +32,7 @@ _PLACE_OF_ENDPOINT: Final[Mapping[str, Callable[[Endpoint], str]]] = {
     "kubernetes.io/hostname": lambda endpoint: endpoint.node,
 }
 _PLACE_OF_PROXY: Final[Mapping[str, Callable[[View], str]]] = {
-    "topology.istio.io/network": lambda view: view.network,
+    _NETWORK: lambda view: view.network,
     "topology.istio.io/cluster": lambda view: view.cluster_id,
     "topology.kubernetes.io/region": lambda view: view.locality.region,
     "topology.kubernetes.io/zone": lambda view: view.locality.zone,
@@ -175,7 +177,12 @@ def _distance(here: Locality, there: Locality) -> int:
 
 
 def _split_by_labels(view: View, groups: list[Group], names: tuple[str, ...]) -> list[Group]:
-    """The more of the labels, from the first on, an endpoint shares with the proxy, the earlier."""
+    """The more of the labels, from the first on, an endpoint shares with the proxy, the earlier.
+
+    The network in the first place only keeps other networks behind the proxy's own: the further
+    labels rank the endpoints of these too, as in Istio.
+    """
+    apart = names[0] == _NETWORK
     wanted = []
     for name in names:
         label, given, value = name.partition("=")
@@ -184,12 +191,12 @@ def _split_by_labels(view: View, groups: list[Group], names: tuple[str, ...]) ->
     for group in groups:
         by_priority: dict[int, Group] = {}
         for endpoint in group.endpoints:
-            equal = 0
-            for label, value in wanted:
-                if endpoint_label(endpoint, label) != value:
-                    break
-                equal += 1
-            priority = len(wanted) - equal
+            differs = [endpoint_label(endpoint, label) != value for label, value in wanted]
+            behind = len(wanted) if apart and differs[0] else 0
+            if apart:
+                differs[0] = False
+            equal = differs.index(True) if True in differs else len(wanted)
+            priority = behind + len(wanted) - equal
             part = by_priority.setdefault(priority, Group(group.locality, [], 0, priority))
             part.endpoints.append(endpoint)
             part.weight += endpoint.weight

@@ -138,6 +138,22 @@ def test_place_labels_are_known_without_being_labels() -> None:
     assert priorities(groups) == {"eu/eu-2/a": 0, "eu/eu-1/a": 1}
 
 
+def test_labels_rank_the_endpoints_of_other_networks_too_behind_those_of_the_own() -> None:
+    """A proxy whose network is gone goes on to the nearest region, not to any."""
+    places = [
+        endpoint("10.0.0.1", locality="us/us-1/a", network="net1"),
+        endpoint("10.0.0.2", locality="eu/eu-1/a", network="net2"),
+        endpoint("10.0.0.3", locality="ap/ap-1/a", network="net2"),
+    ]
+    names = ["topology.istio.io/network", "topology.kubernetes.io/region"]
+
+    groups = group_endpoints(
+        view_at(network="net1"), places, setting(failoverPriority=names), failover=True
+    )
+
+    assert priorities(groups) == {"us/us-1/a": 0, "eu/eu-1/a": 1, "ap/ap-1/a": 2}
+
+
 def test_priority_labels_and_failover_rules_combine() -> None:
     """Labels decide first; among equals the nearer place does."""
     labelled = [
