@@ -15,6 +15,8 @@ from tests.support.town import Case, Town
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
+# So many values miss one of three endpoints by chance once in millions of runs.
+MANY: Final = 50
 # Ejects at once, and for longer than a test takes.
 EJECT: Final = """
   outlierDetection:
@@ -97,7 +99,7 @@ async def test_least_request(town: Town, backends: Backends) -> None:
     await slow
 
 
-@pytest.mark.parametrize("ring", ["ringHash: {minimumRingSize: 64}", "maglev: {tableSize: 211}"])
+@pytest.mark.parametrize("ring", ["ringHash: {minimumRingSize: 2048}", "maglev: {tableSize: 211}"])
 async def test_hash_of_a_header(town: Town, backends: Backends, ring: str) -> None:
     """Requests with the same header value go to one endpoint, others elsewhere too."""
     case = await made(
@@ -107,7 +109,7 @@ async def test_hash_of_a_header(town: Town, backends: Backends, ring: str) -> No
         f"trafficPolicy: {{loadBalancer: {{consistentHash: {{httpHeaderName: x-user, {ring}}}}}}}",
     )
     owners = {}
-    for user in map(str, range(12)):
+    for user in map(str, range(MANY)):
         found = {(await case.send(headers={"x-user": user})).backend for _ in range(4)}
         assert len(found) == 1
         owners[user] = found.pop()
@@ -119,7 +121,7 @@ async def test_hash_of_a_query_parameter(town: Town, backends: Backends) -> None
     """The same value of the parameter leads to one endpoint."""
     policy = "trafficPolicy: {loadBalancer: {consistentHash: {httpQueryParameterName: user}}}"
     case = await made(town, backends, "hash-query", policy)
-    found = [set(await answered(case, 4, f"/?user={user}")) for user in range(12)]
+    found = [set(await answered(case, 4, f"/?user={user}")) for user in range(MANY)]
 
     assert all(len(each) == 1 for each in found)
     assert len(set.union(*found)) == 3
@@ -138,7 +140,7 @@ async def test_hash_of_a_cookie(town: Town, backends: Backends) -> None:
     bearer = {"cookie": given.partition(";")[0]}
     found = {(await case.send(headers=bearer)).backend for _ in range(12)}
     assert found == {first.backend}
-    others = {(await case.send(headers={"cookie": f"user={name}"})).backend for name in range(16)}
+    others = {(await case.send(headers={"cookie": f"user={name}"})).backend for name in range(MANY)}
     assert len(others) == 3
 
 
@@ -147,9 +149,9 @@ async def test_hash_of_the_source_address(town: Town, backends: Backends) -> Non
     policy = "trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}"
     case = await made(town, backends, "hash-source", policy)
     found = []
-    for number in range(1, 13):
+    for number in range(1, MANY):
         async with HttpClient(keep_alive=False, source=f"127.0.0.{number}") as client:
-            found.append({(await case.send(client=client)).backend for _ in range(3)})
+            found.append({(await case.send(client=client)).backend for _ in range(2)})
 
     assert all(len(each) == 1 for each in found)
     assert len(set.union(*found)) == 3
@@ -173,10 +175,13 @@ async def test_hash_with_rules(town: Town, backends: Backends) -> None:
     assert len(found) == 1
 
 
-async def statuses(case: Case, count: int) -> list[int]:
-    """Statuses of slow requests that are sent at once."""
-    sent = (case.send("/?delay=0.4") for _ in range(count))
-    return sorted(answer.status for answer in await asyncio.gather(*sent))
+async def statuses(case: Case, backend: HttpBackend, count: int) -> list[int]:
+    """Statuses of slow requests, of which the first has its connection before the others come."""
+    first = asyncio.create_task(case.send("/?delay=0.5"))
+    await eventually(lambda: case.received(backend))
+    others = (case.send("/?delay=0.5") for _ in range(count - 1))
+    answers = [*(await asyncio.gather(*others)), await first]
+    return sorted(each.status for each in answers)
 
 
 async def limited(town: Town, backends: Backends, name: str, pool: str) -> Case:
@@ -194,15 +199,15 @@ async def test_limit_of_connections(town: Town, backends: Backends) -> None:
     pool = "{tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}"
     case = await limited(town, backends, "pool-connections", pool)
 
-    assert await statuses(case, 5) == [200, 200, 503, 503, 503]
-    await eventually(lambda: len(case.received(backends.v1)) == 2)
+    assert await statuses(case, backends.v1, 5) == [200, 200, 503, 503, 503]
+    assert len(case.received(backends.v1)) == 2
 
 
 async def test_limit_of_requests(town: Town, backends: Backends) -> None:
     """`http2MaxRequests` bounds requests in flight, of HTTP/1 too."""
     case = await limited(town, backends, "pool-requests", "{http: {http2MaxRequests: 2}}")
 
-    assert await statuses(case, 5) == [200, 200, 503, 503, 503]
+    assert await statuses(case, backends.v1, 5) == [200, 200, 503, 503, 503]
 
 
 async def test_limit_of_requests_per_connection(town: Town, backends: Backends) -> None:
@@ -218,7 +223,10 @@ async def test_idle_connections_are_closed(town: Town, backends: Backends) -> No
     """`idleTimeout` closes a connection that nobody uses."""
     case = await limited(town, backends, "pool-idle", "{http: {idleTimeout: 0.1s}}")
     await case.send()
-    await asyncio.sleep(0.4)
+    await eventually(
+        lambda: town.envoy.stats(f"{case.host}.*upstream_cx_idle_timeout"),
+        lambda found: sum(found.values()) == 1,
+    )
     await case.send()
 
     assert len({each.peer for each in case.received(backends.v1)}) == 2

@@ -16,27 +16,39 @@ NOBODY = 502
 async def test_services_exported_to_namespaces(town: Town, backends: Backends) -> None:
     """A service of another namespace is known where its `exportTo` says so, and nowhere else."""
     case = town.case("export")
-    for name, export_to in (("named", [town.name]), ("all", ["*"]), ("own", ["."]), ("no", ["x"])):
+    for name, export_to in (("named", town.name), ("own", "."), ("no", "x")):
         case.service(
             backends.v1,
             host=f"{name}.{case.host}",
-            more={"namespace": "elsewhere", "export_to": export_to},
+            more={"namespace": "elsewhere", "export_to": [export_to]},
         )
     case.service(backends.v1, host=f"none.{case.host}", more={"export_to": ["~"]})
     await case.apply()
-    names = ("named", "all", "own", "no", "none")
+    names = ("named", "own", "no", "none")
     statuses = {name: (await case.send(host=f"{name}.{case.host}")).status for name in names}
 
-    assert statuses == {"named": 200, "all": 200, "own": NOBODY, "no": NOBODY, "none": NOBODY}
+    assert statuses == {"named": 200, "own": NOBODY, "no": NOBODY, "none": NOBODY}
+
+
+async def test_services_exported_to_all(towns: StartTown, backends: Backends) -> None:
+    """``*`` is every namespace. On a port of its own, which both Envoys then have."""
+    delta, sotw = await towns("delta"), await towns("sotw")
+    case = delta.case("export-all")
+    port = delta.ports.reserve()
+    case.service(backends.v1, port=port, more={"namespace": "elsewhere", "export_to": ["*"]})
+    await case.apply()
+    await sotw.settle()
+
+    for town in (delta, sotw):
+        assert f"outbound|{port}||{case.host}" in await town.envoy.clusters()
 
 
 async def test_own_namespace_comes_first(town: Town, backends: Backends) -> None:
     """Of services with the same host in two namespaces, the proxy's own is meant."""
     case, other = town.case("twice"), town.case("twice-elsewhere")
     case.service(backends.v1)
-    other.service(
-        backends.v2, host=case.host, more={"namespace": "a-before-all", "export_to": ["*"]}
-    )
+    elsewhere = {"namespace": "a-before-all", "export_to": [town.name]}
+    other.service(backends.v2, host=case.host, more=elsewhere)
     other.save()
     await case.apply()
     assert (await case.send()).backend == "v1"

@@ -26,7 +26,11 @@ SETTLE_SECONDS: Final = 15.0
 
 
 class Town:
-    """Everything in *mesh* that one Envoy sees. Its HTTP services share `port`."""
+    """Everything in *mesh* that one Envoy sees. Its HTTP services share `port`.
+
+    Services on that port must not be exported to the namespaces of other Envoys: these would listen
+    on it too.
+    """
 
     def __init__(self, mesh: FolderMesh, envoy: Envoy, client: HttpClient, ports: Ports) -> None:
         self.mesh: Final = mesh
