@@ -56,7 +56,7 @@ class Bench(Struct, frozen=True, eq=False):
         missing = []
         for type_url, subscription in self.stream.session.subscriptions.items():
             wanted = view.snapshot(type_url).resources
-            accepted = subscription.accepted.resources
+            accepted = {} if subscription.unacknowledged else subscription.known.resources
             missing += [
                 f"{subscription.kind.short} {name}"
                 for name, resource in wanted.items()
