@@ -26,6 +26,7 @@ from aggregator.generators.sidecar_scope import (
     OutboundScope,
     imported_service,
     imports_host,
+    imports_http,
     is_captured,
     outbound_policy,
     outbound_scope,
@@ -92,7 +93,7 @@ def _build_port(view: View, port: int) -> Iterator[Resource]:
     if scope.default is None:
         return
     listener = scope.default
-    http = view.http_on_port(port)
+    http = imports_http(view, listener, port)
     places: _Places
     if _is_by_address(view, listener):
         services = view.tcp_services_without_address(port)
@@ -231,7 +232,8 @@ def _explicit_services(view: View, listener: EgressListener) -> Iterable[Service
     The oldest come first.
     """
     found: dict[str, Service] = {}
-    for _, host in sorted(listener.imports.exact):
+    anywhere = {host for _, host in listener.imports.patterns if not host.startswith("*")}
+    for host in sorted(anywhere.union(host for _, host in listener.imports.exact)):
         service = imported_service(view, listener, host)
         if service is not None and imports_host(view, listener, service.namespace, host):
             found[host] = service

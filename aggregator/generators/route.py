@@ -17,6 +17,7 @@ from aggregator.generators.route_match import build_match
 from aggregator.generators.sidecar_scope import (
     EgressListener,
     OutboundPolicy,
+    imports_http,
     is_captured,
     outbound_policy,
     outbound_scope,
@@ -42,8 +43,9 @@ def build_routes(view: View, unit: Unit) -> Iterator[Resource]:
     """The heads of a port, or those that do not depend on the services' ports."""
     scope = outbound_scope(view)
     if unit.root == Root.PORT:
-        if scope.default and scope.owner(unit.key) is None and view.http_on_port(int(unit.key)):
-            yield _build_head(view, scope.default, unit.key)
+        default = scope.default if scope.owner(unit.key) is None else None
+        if default is not None and imports_http(view, default, int(unit.key)):
+            yield _build_head(view, default, unit.key)
         return
     for listener in scope.explicit:
         if listener.route and scope.owner(listener.route) is listener:

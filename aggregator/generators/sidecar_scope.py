@@ -172,6 +172,18 @@ def _imports_host(imports: Imports, namespace: str, host: str, own: Callable[[st
     return _covers(imports.patterns, where, host)
 
 
+def imports_http(view: View, listener: EgressListener, port: int) -> bool:
+    """Whether HTTP is spoken on *port* by a service that the listener imports.
+
+    What these proxies see beside is reached by rules or other listeners, and opens no port here.
+    """
+
+    def wanted(service: Service) -> bool:
+        return imports_host(view, listener, service.namespace, service.host)
+
+    return view.http_on_port(port, wanted)
+
+
 def imports_rule(view: View, listener: EgressListener, namespace: str, host: str) -> bool:
     """Whether the listener imports a rule of *namespace* for *host*.
 

@@ -262,8 +262,11 @@ class View(Interface):
         """All endpoints of a service, in a stable order, whatever their health."""
         ...
 
-    def http_on_port(self, port: int) -> bool:
-        """Whether a visible service speaks HTTP on that port."""
+    def http_on_port(self, port: int, wanted: Callable[[Service], bool]) -> bool:
+        """Whether a visible service that is *wanted* speaks HTTP on that port.
+
+        *wanted* may look at its namespace and host only.
+        """
         ...
 
     def tcp_services_on_port(self, port: int) -> tuple[Service, ...]:

@@ -17,6 +17,7 @@ from aggregator.generators.sidecar_scope import (
     EgressListener,
     OutboundScope,
     imported_service,
+    imports_http,
 )
 from aggregator.generators.spec import View
 from aggregator.generators.virtual_service import mesh_rules
@@ -136,7 +137,9 @@ class PlaceResolver:
         else:
             for port in ports:
                 route = str(port)
-                if self._scope.owner(route) is None and (service or view.http_on_port(port)):
+                if self._scope.owner(route) is not None:
+                    continue
+                if service is not None or imports_http(view, listener, port):
                     yield Place(listener, route, port, service)
 
     def _taken(self, route: str, name: str) -> frozenset[str]:

@@ -2,7 +2,7 @@
 which generators see the world.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
@@ -256,9 +256,10 @@ class RecordingView(View):
         self.facts.add((w.ENDPOINTS, key))
         return self._world.endpoints.get(key, ())
 
-    def http_on_port(self, port: int) -> bool:
+    def http_on_port(self, port: int, wanted: Callable[[Service], bool]) -> bool:
         self.facts.add((w.HTTP_PORT, port))
-        return any(self._visible(each) for each in self._world.http_ports.get(port, {}).values())
+        services = self._world.http_ports.get(port, {}).values()
+        return any(wanted(each) and self._visible(each) for each in services)
 
     def tcp_services_on_port(self, port: int) -> tuple[Service, ...]:
         self.facts.add((w.TCP_PORT, port))

@@ -1,6 +1,6 @@
 """A view on plain collections that writes down what it was asked, as the real one does."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from aggregator.generators.bind import is_address
@@ -169,11 +169,12 @@ class FakeView:
         self.reads.add(("endpoints", str(key)))
         return self._endpoints.get(key, ())
 
-    def http_on_port(self, port: int) -> bool:
+    def http_on_port(self, port: int, wanted: Callable[[Service], bool]) -> bool:
         self.reads.add(("http_on_port", str(port)))
         return any(
             each.number == port and each.protocol.is_http
             for service in self._visible()
+            if wanted(service)
             for each in service.ports
         )
 

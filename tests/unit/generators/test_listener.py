@@ -417,7 +417,8 @@ class TestSidecarEgress:
         manager = read_manager(built.filter_chains[0])
         assert manager.rds.route_config_name == "unix:///run/mesh.sock"
 
-    def test_tcp_listener_leads_to_the_named_service_on_its_only_port(self) -> None:
+    @pytest.mark.parametrize("namespace", ["shop", ".", "*"])
+    def test_tcp_listener_leads_to_the_named_service_on_its_only_port(self, namespace: str) -> None:
         """The listener's port may be another than the service's."""
         sidecar = {
             "egress": [
@@ -425,7 +426,7 @@ class TestSidecarEgress:
                     "port": {"number": 27018, "protocol": "MONGO"},
                     "bind": "127.0.0.1",
                     "captureMode": "NONE",
-                    "hosts": ["shop/db.shop.svc.cluster.local"],
+                    "hosts": [f"{namespace}/db.shop.svc.cluster.local"],
                 }
             ]
         }
@@ -580,6 +581,16 @@ class TestHttpProxyPort:
         )
 
         assert not on_port(view, 15002)
+
+
+@pytest.mark.parametrize("mode", ["NONE", "REDIRECT"])
+def test_services_that_only_rules_lead_to_open_no_port(mode: str) -> None:
+    """The port may be the application's own, or carry something else than HTTP for others."""
+    other = service("ratings.other.svc.cluster.local", port(8080), namespace="other")
+    view = view_of(REVIEWS, other, mode=mode, sidecar={"egress": [{"hosts": ["./*"]}]})
+
+    assert on_port(view, 80)
+    assert not on_port(view, 8080)
 
 
 def test_only_sidecars_get_these_listeners() -> None:

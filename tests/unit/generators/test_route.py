@@ -133,6 +133,15 @@ def test_only_clients_that_take_virtual_hosts_apart_are_told_to(*, vhds: bool) -
         assert 0 < source.initial_fetch_timeout.seconds < 15
 
 
+def test_no_head_for_services_that_only_rules_lead_to() -> None:
+    """No listener asks for it: requests to them come in by another service's port."""
+    other = service("ratings.other.svc.cluster.local", port(8080), namespace="other")
+    view = FakeView([REVIEWS, other], sidecar=sidecar("egress: [{hosts: [./*]}]"), proxy=PLAIN)
+
+    assert heads(view, Root.PORT, "80")
+    assert not heads(view, Root.PORT, "8080")
+
+
 def test_head_asks_for_no_host() -> None:
     """A service that comes or goes on a port leaves the head as it is."""
     view = FakeView([REVIEWS])
