@@ -70,6 +70,7 @@ class Session:
         self._order: list[Subscription] = []
         self._cold: Final[dict[str, float]] = {}
         self._lingering: Final[dict[str, float]] = {}
+        self._unsure_until = 0.0
         self._held_since: Final[dict[tuple[str, str], float]] = {}
         self._retry_at = math.inf
         self._looked_back = False
@@ -135,6 +136,9 @@ class Session:
             rejections = subscription.reject(request.nonce, request.error, now)
             if rejections is None:
                 self._expired.append(subscription.kind)
+            for rejection in rejections or ():
+                # It will not get warm; what it had of it is.
+                self._cold.pop(rejection.name, None)
             return rejections or (), stale
         done = subscription.acknowledge(request.nonce, now)
         if done is None:
@@ -156,8 +160,11 @@ class Session:
         )
         subscription.mark_everything(now)
         subscription.owed = not request.versions
+        if request.versions or request.version:
+            # Its listeners may be draining since before.
+            self._unsure_until = now + self._drain
         if request.versions:
-            self._resume(subscription, request.versions, now)
+            self._resume(subscription, request.versions)
         elif request.version and kind.full_state and subscription.wildcard:
             subscription.booted = True
             self._resume_full_state(subscription, request.version)
@@ -165,7 +172,7 @@ class Session:
         if lost:
             subscription.may_have_lost(lost, now)
 
-    def _resume(self, subscription: Subscription, versions: Mapping[str, str], now: float) -> None:
+    def _resume(self, subscription: Subscription, versions: Mapping[str, str]) -> None:
         """A delta client came back and says what it has; equal versions are equal resources."""
         view = self._view()
         kind = subscription.kind
@@ -179,8 +186,6 @@ class Session:
             resources[name] = (
                 mine if same and mine is not None else announced(name, version, may_use)
             )
-            if mine is None and kind is CLUSTER:
-                self._lingering[name] = now + self._drain
         subscription.resume(Known.of(resources))
 
     def _resume_full_state(self, subscription: Subscription, version: str) -> None:
@@ -463,7 +468,7 @@ class Session:
                 or any(name in sent.before.clusters for sent in other.pending)
             ):
                 return True
-        until = self._lingering.get(name, 0.0)
+        until = max(self._lingering.get(name, 0.0), self._unsure_until)
         if now < until:
             self._retry_at = min(self._retry_at, until)
             return True
@@ -564,8 +569,11 @@ class Session:
         if fresh:
             # Envoy ignored the virtual hosts of a route that it did not have, and does not ask for
             # them.
-            again = {name for name in virtual_hosts.known.resources if _route_of(name) in fresh}
-            virtual_hosts.may_have_lost(again, now)
+            present = self._view().snapshot(VIRTUAL_HOST.type_url).resources
+            has = virtual_hosts.known.resources
+            again = frozenset(name for name in (*present, *has) if _route_of(name) in fresh)
+            virtual_hosts.may_have_lost(again & has.keys(), now)
+            virtual_hosts.mark(again, now)
 
     def _acknowledged(self, subscription: Subscription, sent: Sent, now: float) -> None:
         if subscription.kind is CLUSTER:

@@ -76,7 +76,7 @@ class EnvoyModel:
         self.nacks = 0
         self._drain: Final = drain
         self._clock: Final = clock
-        self._draining: list[_Draining] = []
+        self.draining: list[_Draining] = []
         self._withheld: Final[list[Response]] = []
         self._asked: Final[dict[ResourceType, frozenset[str]]] = {}
         self._nonces: Final[dict[ResourceType, str]] = {}
@@ -151,14 +151,14 @@ class EnvoyModel:
                 continue
             before = has.get(body.name)
             if before is not None and before.revision != body.revision and kind is LISTENER:
-                self._draining.append(_Draining(before, self._clock() + self._drain))
+                self.draining.append(_Draining(before, self._clock() + self._drain))
             if kind is VIRTUAL_HOST and body.name.partition("/")[0] not in self.has[ROUTE]:
                 continue
             has[body.name] = body
         for name in tuple(gone):
             before = has.pop(name, None)
             if before is not None and kind is LISTENER:
-                self._draining.append(_Draining(before, self._clock() + self._drain))
+                self.draining.append(_Draining(before, self._clock() + self._drain))
         return good
 
     # What it says
@@ -175,7 +175,7 @@ class EnvoyModel:
 
     def tick(self) -> None:
         """Time has passed: end what has drained."""
-        self._draining = [each for each in self._draining if each.until > self._clock()]
+        self.draining = [each for each in self.draining if each.until > self._clock()]
         self._lose_unneeded()
         self._follow()
 
@@ -207,7 +207,7 @@ class EnvoyModel:
         return frozenset().union(*(each.routes for each in self._listening()))
 
     def _listening(self) -> list[Body]:
-        return [*self.has[LISTENER].values(), *(each.listener for each in self._draining)]
+        return [*self.has[LISTENER].values(), *(each.listener for each in self.draining)]
 
     def _lose_unneeded(self) -> None:
         """Forget what nothing refers to any more."""

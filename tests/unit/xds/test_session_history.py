@@ -1,5 +1,6 @@
 """A client that does what it is told ends with what its view has, whatever happens in between."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -150,7 +151,8 @@ class Play:
         while self.downlink and count:
             self.envoy.take(self.downlink.popleft())
             count -= 1
-            if not self.in_doubt:
+            # On state of the world what is only suspected is left out, and so removed.
+            if not self.in_doubt and (self.delta or not self.envoy.nacks):
                 assert self.envoy.broken() <= self.refused
 
     def answer(self, count: int) -> None:
@@ -183,9 +185,9 @@ class Play:
             self.answer(100)
             self.send(100)
             if not self.downlink and not self.envoy.uplink:
-                self.later(5)
-                if self.session.wake_at() > self.now and not self.envoy.uplink:
+                if self.session.wake_at() == math.inf and not self.envoy.draining:
                     return
+                self.later(5)
             self.deliver(100)
         pytest.fail("it never comes to rest")
 
@@ -302,7 +304,7 @@ def run(play: Play, ops: Sequence[Op]) -> None:
 def test_client_ends_with_what_its_view_has(delta: bool, chunk: int) -> None:
     """A lost update would stay lost until the next change of that very resource."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(ops=rounds(changes))
     def check(ops: list[Op]) -> None:
         play = Play(delta=delta, chunk=chunk)
@@ -316,7 +318,7 @@ def test_client_ends_with_what_its_view_has(delta: bool, chunk: int) -> None:
 def test_client_that_comes_back_ends_with_what_its_view_has(delta: bool) -> None:
     """What a client says that it has is believed, and so must be made right."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(ops=rounds(changes, ("reconnect",)))
     def check(ops: list[Op]) -> None:
         play = Play(delta=delta)
@@ -330,7 +332,7 @@ def test_client_that_comes_back_ends_with_what_its_view_has(delta: bool) -> None
 def test_client_that_rejects_ends_with_all_that_is_good(delta: bool) -> None:
     """What is bad costs nothing but itself, however its discovery meets other changes."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(ops=rounds(st.one_of(changes, spoilings), ("reconnect",)))
     def check(ops: list[Op]) -> None:
         play = Play(delta=delta)
