@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from aggregator.generators.spec import Resource, ResourceType, Whole, join
-from aggregator.push.known import Changes, Known
+from aggregator.push.known import UNKNOWN_VERSION, Changes, Known
 from aggregator.xds.nack import named_culprits
 
 
@@ -165,7 +165,7 @@ class Isolation:
         """
         suspects: dict[str, Resource] = {}
         for name, resource in changes:
-            if resource is None:
+            if resource is None or resource.version == UNKNOWN_VERSION:
                 continue
             last = accepted.resources.get(name)
             before = pieces_of(last) if last is not None else {}

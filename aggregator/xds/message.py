@@ -145,8 +145,13 @@ def announced(name: str, version: str, clusters: frozenset[str]) -> Resource:
 
 
 @lru_cache(maxsize=16384)
-def unknown(name: str, clusters: frozenset[str]) -> Resource:
+def unknown(name: str, clusters: frozenset[str], last: Resource | None = None) -> Resource:
     """What a client may or may not have, because it rejected a response in part; it may send to
     *clusters*. The same object for all streams, so that these go on sharing their states.
+
+    Where a response must hold all that the client is to keep, it has the bytes of the *last* that
+    it took.
     """
-    return Resource(name, UNKNOWN_VERSION, b"", 0, clusters)
+    if last is None:
+        return Resource(name, UNKNOWN_VERSION, b"", 0, clusters)
+    return Resource(name, UNKNOWN_VERSION, last.any_field, last.body_start, clusters)

@@ -74,6 +74,11 @@ class Subscription:
         self.nacks = 0
 
     @property
+    def complete(self) -> bool:
+        """Whether each response holds all that the client is to have."""
+        return self.kind.full_state and not self.delta
+
+    @property
     def has_work(self) -> bool:
         """Whether something may have to be sent."""
         return bool(self.everything_dirty or self.dirty or self.owed)
@@ -129,7 +134,10 @@ class Subscription:
 
     def may_have_lost(self, names: Iterable[str], now: float) -> None:
         """The client may or may not have these: they are sent again, removals too."""
-        lost = tuple((name, unknown(name, self._clusters_of(name))) for name in sorted(names))
+        last = self.taken.resources if self.complete else {}
+        lost = tuple(
+            (name, unknown(name, self._clusters_of(name), last.get(name))) for name in sorted(names)
+        )
         if lost:
             self.known = self.known.apply(lost)
             self.mark(frozenset(name for name, _ in lost), now)
@@ -193,7 +201,7 @@ class Subscription:
             return None
         self.nacks += 1
         self.last_error = error
-        if self.kind.full_state and not self.delta:
+        if self.complete:
             # It held everything, and so also what the client refused before.
             accepted, changes = self.taken, self.taken.changes_to(sent.after)
         else:
