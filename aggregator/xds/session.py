@@ -383,11 +383,7 @@ class Session:
                     continue
                 if have is not None and self._orphaned(subscription, view, name):
                     continue
-            elif (
-                have is not None
-                and have.version == want.version
-                and not (name in subscription.forced and want.any_field)
-            ):
+            elif have is not None and _suffices(have, want, forced=name in subscription.forced):
                 continue
             elif self._must_wait(subscription, name, have, want, now):
                 waiting.add(name)
@@ -594,6 +590,15 @@ class Session:
         return {
             type_url: names for type_url, names in (self.carried_over | doubtful).items() if names
         }
+
+
+def _suffices(have: Resource, want: Resource, *, forced: bool) -> bool:
+    """Whether nothing need be sent. What was only announced is sent again once it is wanted, to
+    know what it leads to.
+    """
+    if forced:
+        return not want.any_field
+    return have is want or (have.version == want.version and bool(have.any_field))
 
 
 def _route_of(virtual_host: str) -> str:
