@@ -1,5 +1,6 @@
 """`config_dump`: what a proxy was sent, in the form of Envoy's own config dump."""
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ _Json = dict[str, Any]
 _Resources = dict[str, tuple[Resource, ...]]
 
 _REDACTED: Final = "[redacted]"
+_REDACTED_BYTES: Final = b64encode(_REDACTED.encode()).decode()
 _SECRET_FIELDS: Final = frozenset(
     {"private_key", "password", "session_ticket_keys", "generic_secret", "client_secret"}
 )
@@ -141,8 +143,20 @@ def _redact(value: Any) -> Any:
     if str(value.get("key", "")).lower() in _SECRET_HEADERS and "value" in value:
         return value | {"value": _REDACTED}
     return {
-        key: _REDACTED if key in _SECRET_FIELDS else _redact(each) for key, each in value.items()
+        key: _blank(each) if key in _SECRET_FIELDS else _redact(each) for key, each in value.items()
     }
+
+
+def _blank(value: Any) -> Any:
+    """As Envoy hides it: the message keeps its form, so that tools can still read the dump."""
+    if isinstance(value, dict):
+        return {
+            key: _REDACTED_BYTES if key == "inline_bytes" else _blank(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_blank(each) for each in value]
+    return _REDACTED if isinstance(value, str) else value
 
 
 VIEW: Final = ViewSpec(

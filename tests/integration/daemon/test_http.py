@@ -9,14 +9,17 @@ from typing import Any
 import aiohttp
 import grpc.aio
 import pytest
+from envoy.admin.v3 import config_dump_pb2, config_dump_shared_pb2
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.protobuf import json_format
 
 from aggregator.debug.spec import views
 from aggregator.generators.spec import CLUSTER, ENDPOINT, ROUTE, VIRTUAL_HOST
 from aggregator.model.errors import Origin, Problem
 from aggregator.model.registry import Content, ServiceItem, ShardKey
 from aggregator.quantity import Address
+from config.kinds.destination_rule import DestinationRule
 from config.kinds.virtual_service import VirtualService
 from tests.support.builders import endpoint, rule, service
 from tests.support.daemon import Running, running_parts
@@ -256,6 +259,30 @@ async def test_config_dump_shows_what_was_sent(running: Running) -> None:
     (assignment,) = by_type["EndpointsConfigDump"]["dynamic_endpoint_configs"]
     assert "10.0.0.1" in str(assignment)
     assert [each["@type"].rpartition(".")[2] for each in only["configs"]] == ["EndpointsConfigDump"]
+
+
+async def test_config_dump_keeps_its_form_where_it_hides_keys(running: Running) -> None:
+    """Tools read the dump into Envoy's messages, in which a key is a message of its own."""
+    files = {"clientCertificate": "/c.pem", "privateKey": "/k.pem", "caCertificates": "/ca.pem"}
+    policy = {"host": HOST, "trafficPolicy": {"tls": {"mode": "MUTUAL", **files}}}
+    running.sink.replace(
+        ShardKey(running.name, "a.yaml", Content.RULES),
+        {"rule": rule(DestinationRule, policy)},
+    )
+
+    async def dumped() -> dict[str, Any]:
+        async with connected(running) as call:
+            await call.read()
+            found: dict[str, Any] = await look(running, f"config_dump?proxyID={NODE}&types=CDS")
+            return found
+
+    dump = await eventually(dumped, lambda found: "/c.pem" in str(found))
+
+    assert "/k.pem" not in str(dump)
+    parsed = json_format.ParseDict(dump, config_dump_pb2.ConfigDump())
+    clusters = config_dump_shared_pb2.ClustersConfigDump()
+    assert parsed.configs[0].Unpack(clusters)
+    assert "[redacted]" in str(clusters)
 
 
 async def test_config_dump_joins_virtual_hosts_and_hides_credentials(running: Running) -> None:
