@@ -60,7 +60,7 @@ class FilesAdapter:
         self._events = events
         self._rescan = rescan
         bare: FilteringBoundLogger = log or structlog.get_logger(__name__)
-        self._log = bare.bind(adapter=context.name)
+        self._log = bare.bind(adapter=context.name, cluster_id=context.cluster_id)
 
     async def run(self, sink: RegistrySink) -> None:
         """Feed *sink* until cancelled.

@@ -125,14 +125,14 @@ class Supervisor:
         """Do what time alone brings about."""
         self._aggregate.release_due()
         now = self._clock()
-        for name, runner in self._runners.items():
+        for runner in self._runners.values():
             late = now - runner.started >= runner.settings.sync_timeout
             if late and not (runner.synced or runner.late):
                 runner.late = True
-                log = self._log.error if runner.settings.required else self._log.warning
+                logger = self._about(runner)
+                log = logger.error if runner.settings.required else logger.warning
                 log(
                     "registry_late",
-                    adapter=name,
                     waited=runner.settings.sync_timeout,
                     error=runner.last_error,
                 )
@@ -250,7 +250,7 @@ class Supervisor:
             if replacement is not None:
                 self._replacements.pop(name).end()
                 self._aggregate.abandon_swap(name)
-            self._log.info("registry_replacing", adapter=name)
+            self._about(runner).info("registry_replacing")
             self._replacements[name] = self._prepare(settings, announced_by, replacing=True)
 
     def _prepare(
@@ -266,7 +266,7 @@ class Supervisor:
             runner.task = self._group.create_task(self._keep_running(runner), name=name)
 
     def _end(self, name: str) -> None:
-        self._log.info("registry_ended", adapter=name)
+        self._about(self._runners[name]).info("registry_ended")
         self._runners.pop(name).end()
         if name in self._replacements:
             self._replacements.pop(name).end()
@@ -295,6 +295,10 @@ class Supervisor:
             await self._sleep(self._failed(runner, error, longest))
             runner.reconnects += 1
 
+    def _about(self, runner: _Runner) -> FilteringBoundLogger:
+        settings = runner.settings
+        return self._log.bind(adapter=settings.name, cluster_id=settings.context.cluster_id)
+
     def _sink(self, runner: _Runner) -> RegistrySink:
         name, context = runner.settings.name, runner.settings.context
         if runner.replacing:
@@ -303,7 +307,7 @@ class Supervisor:
 
     def _synced(self, runner: _Runner) -> None:
         if runner.state is not RegistryState.SYNCED:
-            self._log.info("registry_synced", adapter=runner.settings.name)
+            self._about(runner).info("registry_synced")
         runner.state = RegistryState.SYNCED
         runner.synced = True
         runner.failures = 0
@@ -329,7 +333,7 @@ class Supervisor:
         if not isinstance(error, MeshError):
             self.crash_total += 1
             text = f"{type(error).__name__}: {text}"
-        log = self._log.bind(adapter=runner.settings.name, wait=round(wait, 3))
+        log = self._about(runner).bind(wait=round(wait, 3))
         if text == runner.last_error:
             log.debug("registry_failed_again", error=text)
         elif isinstance(error, MeshError):

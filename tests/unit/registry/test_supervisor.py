@@ -146,7 +146,7 @@ def registry(
     return RegistrySettings(
         name=name,
         type=type_,
-        context=RegistryContext(name=name, cluster_id=name),
+        context=RegistryContext(name=name, cluster_id=f"c-{name}"),
         adapter=FakeSettings(address or name),
         required=required,
         sync_timeout=sync_timeout,
@@ -303,6 +303,14 @@ async def test_a_bug_in_one_adapter_leaves_the_others_alone() -> None:
         assert daemon.supervisor.status()[0].last_error == "KeyError: 'metadata'"
         crashes = [each for each in daemon.logged.entries if each["event"] == "registry_crashed"]
         assert [type(each["exc_info"]) for each in crashes] == [KeyError]  # Logged once.
+
+
+async def test_what_is_logged_of_a_registry_says_which_and_in_which_cluster() -> None:
+    """Several clusters may have registries of like names; the reader must know whose word it is."""
+    async with running(registry("east"), east=failing(AdapterUnavailableError("gone"))) as daemon:
+        (failed,) = [each for each in daemon.logged.entries if each["event"] == "registry_failed"]
+
+    assert (failed["adapter"], failed["cluster_id"]) == ("east", "c-east")
 
 
 async def test_an_adapters_error_is_found_in_its_task_group() -> None:
