@@ -140,6 +140,7 @@ def _merge_rules(view: View, configs: Iterable[Config]) -> ServiceRule:
                 path=f"spec.subsets[{index}]",
             )
     with_policy = next((each for each in ordered if each.spec.traffic_policy is not None), None)
+    _report_unused(view, ordered, with_policy)
     return ServiceRule(
         traffic_policy=with_policy.spec.traffic_policy if with_policy else None,
         subsets=tuple(subset for subset, _ in subsets.values()),
@@ -147,6 +148,24 @@ def _merge_rules(view: View, configs: Iterable[Config]) -> ServiceRule:
         policy_config=with_policy,
         subset_configs=tuple(config for _, config in subsets.values()),
     )
+
+
+def _report_unused(view: View, ordered: Iterable[Config], winner: Config | None) -> None:
+    """Tell policies that lose to another; to one for selected workloads they are meant to lose."""
+    if winner is None:
+        return
+    selecting = winner.spec.workload_selector is not None
+    for config in ordered:
+        rule: DestinationRule = config.spec
+        meant = selecting and rule.workload_selector is None
+        if config is winner or rule.traffic_policy is None or meant:
+            continue
+        view.report(
+            config.origin,
+            str(config.key),
+            f"has no effect: that of {rule.host} is in {winner} already",
+            path="spec.trafficPolicy",
+        )
 
 
 def _policy_of_port(policy: TrafficPolicy | None, port: int) -> TrafficPolicy | None:

@@ -165,13 +165,32 @@ def test_rules_for_one_host_are_one_rule_with_the_oldest_policy_and_all_subsets(
         "a-new", created=3.0, trafficPolicy=balancer("ROUND_ROBIN"), subsets=[{"name": "v2"}]
     )
 
-    found = resolve(view_of(new, middle, old))
+    view = view_of(new, middle, old)
+
+    found = resolve(view)
 
     assert names(found) == ["b-old", "c-middle", "a-new"]
     assert [subset.name for subset in found.subsets] == ["v1", "v2"]
     assert simple_of(found.policy(80)) is SimpleLB.RANDOM
     assert found.source() == middle
     assert found.source("v2") == new
+    [problem] = view.problems
+    assert (problem.subject, problem.path) == ("DestinationRule shop/a-new", "spec.trafficPolicy")
+
+
+def test_a_policy_for_selected_workloads_overrides_without_being_told() -> None:
+    """The rule for all still holds for the others."""
+    general = destination_rule("all", created=1.0, trafficPolicy=balancer("RANDOM"))
+    special = destination_rule(
+        "web",
+        created=2.0,
+        trafficPolicy=balancer("ROUND_ROBIN"),
+        workloadSelector={"matchLabels": {"app": "web"}},
+    )
+    view = view_of(general, special, labels=(("app", "web"),))
+
+    assert simple_of(resolve(view).policy(80)) is SimpleLB.ROUND_ROBIN
+    assert not view.problems
 
 
 def test_a_subset_that_exists_already_is_reported_and_left_out() -> None:
