@@ -120,8 +120,11 @@ class Session:
             # Most requests only acknowledge; copying thousands of names for each would cost most.
             if request.names or request.unsubscribed:
                 self._change_names(subscription, request, now)
-        elif not stale and request.names is not subscription.said:
-            self._replace_names(subscription, request.names, now)
+        elif request.names is not subscription.said:
+            # What it asked for before it saw the newest response it says again with its answer;
+            # what it gave up meanwhile it may ask for anew by then.
+            said = subscription.said & request.names if stale else request.names
+            self._replace_names(subscription, said, now)
         return rejections
 
     def _answer(
@@ -166,7 +169,6 @@ class Session:
         if request.versions:
             self._resume(subscription, request.versions)
         elif request.version and kind.full_state and subscription.wildcard:
-            subscription.booted = True
             self._resume_full_state(subscription, request.version)
         lost = self.carried_over.pop(kind.type_url, NOTHING)
         if lost:
