@@ -5,6 +5,22 @@ from collections import deque
 from typing import Final
 
 
+class Share:
+    """A part of the budget, until it is given back, which may be done more than once."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: "Budget", size: int) -> None:
+        self._budget = budget
+        self._size = size
+
+    def give_back(self) -> None:
+        """The bytes were written, or must not keep others waiting."""
+        size, self._size = self._size, 0
+        if size:
+            self._budget.take_back(size)
+
+
 class Budget:
     """First come, first served, in bytes. A message larger than the whole budget goes alone."""
 
@@ -18,31 +34,30 @@ class Budget:
         """Bytes in flight."""
         return self._used
 
-    async def take(self, size: int) -> None:
-        """Wait for *size* bytes of the budget; whoever has them gives them back."""
+    async def take(self, size: int) -> Share:
+        """Wait for *size* bytes of the budget."""
         size = min(size, self._limit)
         if not self._queue and self._used + size <= self._limit:
             self._used += size
-            return
+            return Share(self, size)
         turn = asyncio.get_running_loop().create_future()
         self._queue.append((size, turn))
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_back(size)
+            # Either it was given its share at the same moment, or those behind it may fit now.
+            self.take_back(0 if turn.cancelled() else size)
             raise
+        return Share(self, size)
 
-    def give_back(self, size: int) -> None:
-        """The bytes were written, or never will be."""
-        self._used -= min(size, self._limit)
+    def take_back(self, size: int) -> None:
+        """Shares call this; whose turn it is now goes on."""
+        self._used -= size
         while self._queue:
             wanted, turn = self._queue[0]
-            if turn.cancelled():
-                self._queue.popleft()
-            elif self._used + wanted <= self._limit:
-                self._queue.popleft()
+            if not turn.cancelled():
+                if self._used + wanted > self._limit:
+                    break
                 self._used += wanted
                 turn.set_result(None)
-            else:
-                break
+            self._queue.popleft()

@@ -12,6 +12,7 @@ from aggregator.push.known import Known, Response
 
 CACHE_BYTES: Final = 64 * 1024 * 1024
 NAME_SETS: Final = 1024
+_NAME_BYTES: Final = 64
 
 
 class Plan(Struct, frozen=True):
@@ -66,4 +67,8 @@ class PlanCache:
 
 
 def _size(plan: Plan) -> int:
-    return 1024 + (len(plan.response.payload) if plan.response else 0)
+    """Its own bytes, and those of the states that nobody else may be in any more."""
+    size = 1024 + _NAME_BYTES * len(plan.known.resources)
+    if plan.response is not None:
+        size += len(plan.response.payload) + _NAME_BYTES * len(plan.response.after.resources)
+    return size

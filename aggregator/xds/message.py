@@ -17,7 +17,9 @@ from aggregator.generators.spec import ENDPOINT, Resource, content_hash, frame, 
 from aggregator.model.errors import StreamError
 from aggregator.push.known import UNKNOWN_VERSION, Changes, Known, Response
 
-RECENT_REQUESTS: Final = 256
+RECENT_BYTES: Final = 16 * 1024 * 1024
+NAME_SETS: Final = 256
+_REQUEST_BYTES: Final = 1024
 
 
 class Request(Struct, frozen=True, eq=False):
@@ -39,12 +41,14 @@ class Request(Struct, frozen=True, eq=False):
 
 class RequestDecoder:
     """Decodes requests; equal bytes, which a whole class of proxies sends as its acknowledgements,
-    are parsed once.
+    are parsed once. Equal sets of names are the same object.
     """
 
     def __init__(self, *, delta: bool) -> None:
         self._delta: Final = delta
         self._recent: Final[OrderedDict[bytes, Request]] = OrderedDict()
+        self._bytes = 0
+        self._names: Final[dict[frozenset[str], frozenset[str]]] = {}
 
     def decode(self, raw: bytes) -> Request:
         """Raises StreamError for bytes that are no request."""
@@ -52,40 +56,48 @@ class RequestDecoder:
         if known is not None:
             return known
         try:
-            request = _decode_delta(raw) if self._delta else _decode_sotw(raw)
+            request = self._decode(raw)
         except DecodeError as error:
             message = f"not a discovery request: {error}"
             raise StreamError(message) from error
         if request.node is None:
-            self._recent[raw] = request
-            if len(self._recent) > RECENT_REQUESTS:
-                self._recent.popitem(last=False)
+            self._remember(raw, request)
         return request
 
+    def _remember(self, raw: bytes, request: Request) -> None:
+        self._recent[raw] = request
+        self._bytes += _REQUEST_BYTES + len(raw)
+        while self._bytes > RECENT_BYTES:
+            oldest, _ = self._recent.popitem(last=False)
+            self._bytes -= _REQUEST_BYTES + len(oldest)
 
-def _decode_sotw(raw: bytes) -> Request:
-    message = discovery_pb2.DiscoveryRequest.FromString(raw)
-    return Request(
-        type_url=message.type_url,
-        names=frozenset(message.resource_names),
-        nonce=message.response_nonce,
-        error=message.error_detail.message if message.HasField("error_detail") else None,
-        version=message.version_info,
-        node=message.node if message.HasField("node") else None,
-    )
+    def _same(self, names: Iterable[str]) -> frozenset[str]:
+        if len(self._names) >= NAME_SETS:
+            self._names.clear()
+        found = frozenset(names)
+        return self._names.setdefault(found, found)
 
-
-def _decode_delta(raw: bytes) -> Request:
-    message = discovery_pb2.DeltaDiscoveryRequest.FromString(raw)
-    return Request(
-        type_url=message.type_url,
-        names=frozenset(message.resource_names_subscribe),
-        nonce=message.response_nonce,
-        error=message.error_detail.message if message.HasField("error_detail") else None,
-        unsubscribed=frozenset(message.resource_names_unsubscribe),
-        versions=dict(message.initial_resource_versions),
-        node=message.node if message.HasField("node") else None,
-    )
+    def _decode(self, raw: bytes) -> Request:
+        if self._delta:
+            delta = discovery_pb2.DeltaDiscoveryRequest.FromString(raw)
+            return Request(
+                type_url=delta.type_url,
+                names=self._same(delta.resource_names_subscribe),
+                nonce=delta.response_nonce,
+                error=delta.error_detail.message if delta.HasField("error_detail") else None,
+                unsubscribed=frozenset(delta.resource_names_unsubscribe),
+                versions=dict(delta.initial_resource_versions),
+                node=delta.node if delta.HasField("node") else None,
+            )
+        message = discovery_pb2.DiscoveryRequest.FromString(raw)
+        return Request(
+            type_url=message.type_url,
+            names=self._same(message.resource_names),
+            nonce=message.response_nonce,
+            error=message.error_detail.message if message.HasField("error_detail") else None,
+            version=message.version_info,
+            node=message.node if message.HasField("node") else None,
+        )
 
 
 def encode_response(

@@ -6,6 +6,7 @@ from typing import Any, Final
 from envoy.config.core.v3 import base_pb2
 from google.protobuf.json_format import MessageToDict
 
+from aggregator.model.errors import StreamError
 from aggregator.model.proxy import Proxy
 from aggregator.model.service import Locality, labels_of
 from config.duration import parse_duration
@@ -20,13 +21,14 @@ def decode_node(node: base_pb2.Node, domain_suffix: str, istio_drain: float) -> 
     Envoy.
 
     Metadata that has another type than Istio gives it is ignored, not refused. *istio_drain* is the
-    mesh's drain time.
+    mesh's drain time. Raises StreamError for metadata that is no JSON.
     """
-    metadata: dict[str, Any] = MessageToDict(node.metadata)
+    metadata = _metadata(node)
     parts = node.id.split("~")
     istio = len(parts) == 4 and parts[0] in KINDS
     kind, address, name, domain = parts if istio else ("sidecar", "", "", "")
-    namespace = _text(metadata, "NAMESPACE") or name.rpartition(".")[2] or "default"
+    in_name = name.rpartition(".")[2] if "." in name else ""
+    namespace = _text(metadata, "NAMESPACE") or in_name or "default"
     labels = {
         key: value for key, value in _mapping(metadata, "LABELS").items() if isinstance(value, str)
     }
@@ -57,6 +59,15 @@ def decode_node(node: base_pb2.Node, domain_suffix: str, istio_drain: float) -> 
         drain_seconds=_drain(metadata, istio_drain if istio else ENVOY_DRAIN_SECONDS),
         metadata=metadata,
     )
+
+
+def _metadata(node: base_pb2.Node) -> dict[str, Any]:
+    try:
+        metadata: dict[str, Any] = MessageToDict(node.metadata)
+    except ValueError as error:  # numbers that JSON does not have
+        message = f"the metadata of node {node.id!r} cannot be read: {error}"
+        raise StreamError(message) from error
+    return metadata
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -30,12 +30,15 @@ from aggregator.xds.message import Request, RequestDecoder
 from aggregator.xds.node import decode_node
 from aggregator.xds.session import Session, Waits
 from aggregator.xds.stall import StallWatch
-from aggregator.xds.stream import Stream
+from aggregator.xds.stream import DisconnectedError, Stream, WriteTimeoutError
 
 log = structlog.get_logger()
 
 REMEMBERED_NODES: Final = 10_000
 """How many proxies with unsettled rejections are remembered over a reconnect."""
+
+STALL_PATIENCE: Final = 1.0
+"""For how many seconds a write may hold a share of the bytes in flight before others get it."""
 
 SERVICE: Final = "envoy.service.{}.v3.{}"
 METHODS: Final[tuple[tuple[str, str, bool, ResourceType | None], ...]] = (
@@ -71,8 +74,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 
 
 class TlsFiles(Struct, frozen=True):
-    """Certificate files of the TLS listener; `client_ca` makes client certificates checked where
-    they are given.
+    """Certificate files of the TLS listener. Clients are asked for a certificate, which `client_ca`
+    must have signed, only where it is required.
     """
 
     cert: Path
@@ -100,7 +103,7 @@ class XdsServer:
         self.streams: Final[set[Stream]] = set()
         self.types: Final = types
         self._budget: Final = Budget(engine.settings.in_flight)
-        self._stalls: Final = StallWatch(engine.settings.write_timeout)
+        self._stalls: Final = StallWatch(engine.settings.write_timeout, STALL_PATIENCE)
         self._cache: Final = PlanCache()
         self._decoders: Final = {delta: RequestDecoder(delta=delta) for delta in (False, True)}
         self._servers: Final[list[grpc.aio.Server]] = []
@@ -184,9 +187,16 @@ class XdsServer:
         self.engine.metrics.connected.inc()
         try:
             await stream.run()
+        except DisconnectedError:
+            return
         except StreamError as error:
             log.warning("stream_closed", proxy=_id(stream), peer=stream.peer, reason=str(error))
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await context.abort(_status_of(error), str(error))
+        except Exception:
+            # The boundary of a stream: a mistake of ours in serving one client must not reach the
+            # others, nor be lost in gRPC's own log.
+            log.exception("stream_failed", proxy=_id(stream), peer=stream.peer)
+            await context.abort(grpc.StatusCode.INTERNAL, "the server failed to serve this stream")
         finally:
             self.streams.discard(stream)
             self.engine.metrics.connected.dec()
@@ -237,6 +247,11 @@ class XdsServer:
         )
 
 
+def _status_of(error: StreamError) -> grpc.StatusCode:
+    stalled = isinstance(error, WriteTimeoutError)
+    return grpc.StatusCode.DEADLINE_EXCEEDED if stalled else grpc.StatusCode.INVALID_ARGUMENT
+
+
 def _id(stream: Stream) -> str:
     return stream.proxy.id if stream.proxy else ""
 
@@ -257,8 +272,11 @@ class _GrpcTransport:
     def requests(self) -> AsyncIterable[bytes]:
         return self._requests
 
-    def write(self, payload: bytes) -> Awaitable[None]:
-        return self._context.write(payload)
+    async def write(self, payload: bytes) -> None:
+        try:
+            await self._context.write(payload)
+        except grpc.aio.BaseError as error:
+            raise DisconnectedError(str(error)) from error
 
 
 def _reloading_credentials(files: TlsFiles) -> grpc.ServerCredentials:
@@ -285,12 +303,12 @@ class _CertificateReader:
     def __init__(self, files: TlsFiles) -> None:
         self._files: Final = files
         self._stamp: tuple[tuple[int, int], ...] | None = None
+        self._refused: tuple[tuple[int, int], ...] | None = None
 
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """What gRPC asks at each handshake: a new configuration, or None for the present one."""
-        if self._stamp_now() == self._stamp:
-            return None
-        return self.read()
+        stamp = self._stamp_now()
+        return None if stamp in (None, self._stamp, self._refused) else self.read()
 
     def read(self) -> grpc.ServerCertificateConfiguration | None:
         """The files' content, or None if they cannot be used as they are."""
@@ -302,13 +320,18 @@ class _CertificateReader:
             context.load_cert_chain(self._files.cert, self._files.key)
             cert, key = self._files.cert.read_bytes(), self._files.key.read_bytes()
             client_ca = self._files.client_ca.read_bytes() if self._files.client_ca else None
-        except (OSError, ssl.SSLError) as error:
+            if client_ca is not None:
+                context.load_verify_locations(cadata=client_ca.decode())
+        except (OSError, ValueError) as error:
+            self._refused = stamp
             log.warning(
                 "certificate_rejected",
                 cert=str(self._files.cert),
                 reason=str(error),
             )
             return None
+        if stamp is None or stamp != self._stamp_now():
+            return None  # they were written meanwhile: the next handshake sees
         self._stamp = stamp
         return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
 

@@ -37,13 +37,17 @@ class Transport(Interface):
 
     def write(self, payload: bytes) -> Awaitable[None]:
         """Send one message; returns when the transport took it, which may be never for a stalled
-        client.
+        client. Raises DisconnectedError if the client is gone.
         """
         ...
 
 
 class WriteTimeoutError(StreamError):
     """The client stopped reading."""
+
+
+class DisconnectedError(StreamError):
+    """The client went away while it was being written to."""
 
 
 class Stream:
@@ -126,9 +130,6 @@ class Stream:
                 self._wake.set()
 
     async def _begin(self, request: Request) -> None:
-        if request.node is None:
-            message = "the first request on a stream must have a node"
-            raise StreamError(message)
         self.proxy = self._identify(request)
         self._log = log.bind(proxy=self.proxy.id)
         self.session.begin(drain=self.proxy.drain_seconds)
@@ -176,12 +177,12 @@ class Stream:
 
     async def _write(self, response: Response, writer: "asyncio.Task[Any]") -> None:
         size = len(response.payload)
-        await self._budget.take(size)
-        self._stalls.begin(writer)
+        share = await self._budget.take(size)
+        self._stalls.begin(writer, share)
         try:
             await self._transport.write(response.payload)
         finally:
-            self._budget.give_back(size)
+            share.give_back()
             if self._stalls.end(writer):
                 self._engine.metrics.write_timeouts.inc()
                 message = f"the client took nothing for {self._stalls.longest:g} s"
