@@ -60,7 +60,7 @@ from aggregator.generators.tls import (
 )
 from aggregator.model.config import Config
 from aggregator.model.errors import Severity
-from aggregator.model.service import Endpoint, Resolution, Service
+from aggregator.model.service import Endpoint, Resolution, Service, is_socket
 from config.traffic_policy import TrafficPolicy
 
 Cluster = cluster_pb2.Cluster
@@ -206,10 +206,10 @@ class _Builder:
         if self._named is None:
             self._named = serving_endpoints(view, self._service, names=True)
         endpoints = endpoints_of(self._named, target.port, target.subset)
-        if any(endpoint.address.startswith("/") for endpoint in endpoints):
+        if any(is_socket(endpoint.address) for endpoint in endpoints):
             message = f"resolution {self._service.resolution} cannot have Unix sockets: left out"
             self._wrong(None, message, Severity.WARNING)
-            endpoints = [each for each in endpoints if not each.address.startswith("/")]
+            endpoints = [each for each in endpoints if not is_socket(each.address)]
         if kind is ClusterType.LOGICAL_DNS:
             if len(endpoints) > 1:
                 message = (

@@ -14,7 +14,16 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2
 
 from aggregator.generators.locality import Group, has_labels
 from aggregator.generators.spec import View, frame, varint
-from aggregator.model.service import Endpoint, Health, Labels, Locality, Port, Service, labels_of
+from aggregator.model.service import (
+    Endpoint,
+    Health,
+    Labels,
+    Locality,
+    Port,
+    Service,
+    is_socket,
+    labels_of,
+)
 from config.kinds.destination_rule import Subset
 
 _MOST: Final = 0xFFFF_FFFF
@@ -99,7 +108,7 @@ def build_load_assignment(name: str, groups: Sequence[Group], port: Port) -> byt
 
 
 def build_address(address: str, port: int) -> address_pb2.Address:
-    """A socket address, or a pipe if *address* is a path."""
+    """A socket address, or a pipe if *address* is a Unix socket."""
     built = address_pb2.Address()
     _fill_address(built, address, port)
     return built
@@ -107,8 +116,8 @@ def build_address(address: str, port: int) -> address_pb2.Address:
 
 @lru_cache(_CACHED_ENDPOINTS)
 def is_address(address: str) -> bool:
-    """Whether it is an IP address or a path, and not a host name."""
-    if address.startswith("/"):
+    """Whether it is an IP address or a Unix socket, and not a host name."""
+    if is_socket(address):
         return True
     try:
         inet_pton(AF_INET6 if ":" in address else AF_INET, address)
@@ -118,7 +127,7 @@ def is_address(address: str) -> bool:
 
 
 def _fill_address(built: address_pb2.Address, address: str, port: int) -> None:
-    if address.startswith("/"):
+    if is_socket(address):
         built.pipe.path = address
     else:
         built.socket_address.address = address
@@ -126,14 +135,14 @@ def _fill_address(built: address_pb2.Address, address: str, port: int) -> None:
 
 
 def _is_ipv6(address: str) -> bool:
-    return ":" in address and not address.startswith("/")
+    return ":" in address and not is_socket(address)
 
 
 def _of_family(view: View, endpoints: list[Endpoint]) -> list[Endpoint]:
     if view.ipv4 and view.ipv6:
         return endpoints
     ipv6 = view.ipv6
-    return [each for each in endpoints if _is_ipv6(each.address) == ipv6 or each.address[0] == "/"]
+    return [each for each in endpoints if _is_ipv6(each.address) == ipv6 or is_socket(each.address)]
 
 
 def _weight_scale(groups: Iterable[Group]) -> Callable[[int], int]:

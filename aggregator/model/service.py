@@ -132,8 +132,8 @@ class Health(IntEnum):
 class Endpoint(Struct, frozen=True, order=True, gc=False):
     """One address that serves, with its place and provenance.
 
-    `address` is an IP address, a host name (services resolved by DNS) or the absolute path of a
-    Unix socket. `ports` maps names of service ports to numbers; a port that it lacks is at the
+    `address` is an IP address, a host name (services resolved by DNS) or a Unix socket (see
+    `is_socket`). `ports` maps names of service ports to numbers; a port that it lacks is at the
     service port's target, and number 0 says that it does not serve that port. `weight` 0 means
     drained.
     """
@@ -157,6 +157,11 @@ class Endpoint(Struct, frozen=True, order=True, gc=False):
             if name == port.name:
                 return number
         return port.target or port.number
+
+
+def is_socket(address: str) -> bool:
+    """Whether it is a Unix socket: an absolute path, or ``@`` and a name without a file."""
+    return address.startswith(("/", "@"))
 
 
 class Resolution(StrEnum):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from aggregator.model.errors import Origin, Problem, Severity
 from aggregator.model.registry import ServiceItem
-from aggregator.model.service import Endpoint, Port, Protocol, Resolution, Service
+from aggregator.model.service import Endpoint, Port, Protocol, Resolution, Service, is_socket
 from aggregator.registry.workload import Candidate
 
 PartKey = tuple[str, bool, str, str]
@@ -190,7 +190,7 @@ def _reachable(
 
 def is_address(text: str) -> bool:
     """Whether an endpoint's address needs no look-up."""
-    if text.startswith("/"):
+    if is_socket(text):
         return True
     try:
         ipaddress.ip_address(text)

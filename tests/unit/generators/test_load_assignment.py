@@ -61,11 +61,12 @@ def test_an_assignment_says_place_address_weight_and_health() -> None:
     assert {each.health_status for each in place.lb_endpoints} == {health_check_pb2.HEALTHY}
 
 
-def test_a_unix_socket_is_a_pipe() -> None:
+@pytest.mark.parametrize("path", ["/run/app.sock", "@app"])
+def test_a_unix_socket_is_a_pipe(path: str) -> None:
     """Workloads on the same machine need no port."""
-    built = read(build_load_assignment("c", [group(endpoint("/run/app.sock"))], HTTP))
+    built = read(build_load_assignment("c", [group(endpoint(path))], HTTP))
 
-    assert built.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path == "/run/app.sock"
+    assert built.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path == path
 
 
 def test_an_endpoints_own_port_comes_before_the_services_target() -> None:
@@ -169,14 +170,15 @@ def test_names_are_left_out_and_reported() -> None:
 @pytest.mark.parametrize(
     ("ipv4", "ipv6", "expected"),
     [
-        (True, False, ["10.0.0.1", "/run/a.sock"]),
-        (False, True, ["2001:db8::1", "/run/a.sock"]),
-        (True, True, ["10.0.0.1", "2001:db8::1", "/run/a.sock"]),
+        (True, False, ["10.0.0.1", "/run/a.sock", "@a"]),
+        (False, True, ["2001:db8::1", "/run/a.sock", "@a"]),
+        (True, True, ["10.0.0.1", "2001:db8::1", "/run/a.sock", "@a"]),
     ],
 )
 def test_of_both_families_a_proxy_gets_its_own(ipv4: bool, ipv6: bool, expected: list[str]) -> None:
     """Half of the requests would fail if an IPv4 proxy were sent a dual-stack service's IPv6."""
-    endpoints = [endpoint("10.0.0.1"), endpoint("2001:db8::1"), endpoint("/run/a.sock")]
+    addresses = ["10.0.0.1", "2001:db8::1", "/run/a.sock", "@a"]
+    endpoints = [endpoint(address) for address in addresses]
 
     assert serving(*endpoints, ipv4=ipv4, ipv6=ipv6) == expected
 
