@@ -34,21 +34,36 @@ async def follow(
 
 
 async def _moments(file: Path, watch: Watch, check_seconds: float) -> AsyncIterator[None]:
-    """When to look: after events in the folder, and now and then without any."""
-    try:
-        async for _ in watch(
-            _folder(file),
-            recursive=False,
-            watch_filter=None,
-            step=20,
-            debounce=200,
-            rust_timeout=round(check_seconds * 1000),
-            yield_on_timeout=True,
-        ):
-            yield
-    except OSError as error:
-        logger.warning("file_not_watched", file=str(file), error=str(error), every=check_seconds)
+    """When to look: after events in the folder, and now and then without any.
+
+    The watcher gives up where the system has no watches left, and over a file in the folder whose
+    name is no text; it is tried again.
+    """
+    told = ""
     while True:
+        failure = ""
+        try:
+            async for _ in watch(
+                _folder(file),
+                recursive=False,
+                watch_filter=None,
+                step=20,
+                debounce=200,
+                rust_timeout=round(check_seconds * 1000),
+                yield_on_timeout=True,
+            ):
+                yield
+        except (OSError, RuntimeError) as error:
+            failure = str(error)
+        except ExceptionGroup as errors:
+            # The watcher's own task group wraps what happens in its thread.
+            if errors.split((OSError, RuntimeError))[1] is not None:
+                raise
+            failure = str(errors.exceptions[0])
+        if failure and failure != told:
+            told = failure
+            logger.warning("file_not_watched", file=str(file), error=failure, every=check_seconds)
+        yield
         await asyncio.sleep(check_seconds)
         yield
 

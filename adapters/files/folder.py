@@ -21,6 +21,7 @@ from aggregator.model.errors import AdapterUnavailableError
 
 LARGEST: Final = 64 * 2**20
 DANGLING: Final = "the link leads nowhere"
+NAMELESS: Final = "expected a name in UTF-8"
 _LARGE: Final = 64 * 2**10
 _QUIET: Final = 0.02
 _QUIET_WHEN_EMPTY: Final = 0.1
@@ -157,6 +158,10 @@ class Folder:
         """Note a file; the identity of a folder that is to be listed too."""
         if entry.name.startswith("."):
             return None
+        if not _is_text(entry.name):
+            # Such a name cannot be shown, nor sent anywhere.
+            self._note_nameless(entry, scope, listing)
+            return None
         try:
             status = entry.stat()
         except OSError as error:
@@ -165,14 +170,23 @@ class Folder:
                 listing.faults[scope] = DANGLING if dangling else _reason(error)
             return None
         if stat.S_ISDIR(status.st_mode):
+            if not self.recursive:
+                return None
             identity = (status.st_dev, status.st_ino)
             if identity in ancestors:
                 listing.faults[scope + "/"] = "the link leads back to a folder above it"
                 return None
-            return identity if self.recursive else None
+            return identity
         if self.takes(scope):
             listing.files[scope] = Stamp.of(status)
         return None
+
+    def _note_nameless(self, entry: "os.DirEntry[str]", scope: str, listing: Listing) -> None:
+        shown = scope.encode(errors="backslashreplace").decode()
+        if self.takes(shown):
+            listing.faults[shown] = NAMELESS
+        elif self.recursive and entry.is_dir():
+            listing.faults[shown + "/"] = NAMELESS
 
     def read(self, scope: str, *, was_empty: bool = True) -> Text | None:
         """A file's text once nobody seems to be writing it; None if it is gone.
@@ -224,6 +238,11 @@ def _read(path: Path) -> Text:
                 return Text(content, digest(content), Stamp.of(status), read_at)
         message = f"expected at most {LARGEST // 2**20} MiB, found {status.st_size} bytes"
         raise FileError(message)
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8; others come as lone surrogates."""
+    return name.isascii() or not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def digest(content: bytes) -> bytes:

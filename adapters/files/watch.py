@@ -24,6 +24,9 @@ LONGEST_MS: Final = 20
 
 _STOP_CHECK_MS: Final = 1000
 
+_AGAIN: Final = 5.0
+"""How long after a failure the watcher is tried again."""
+
 OnEvent = Callable[[float, Collection[str]], None]
 """Called with the monotonic time at which the watcher told of changes, and their paths."""
 
@@ -86,6 +89,23 @@ class Watch:
         return changed
 
     async def _run(self) -> None:
+        told = ""
+        while True:
+            self.failure = await self._watch()
+            # Looking at the folder now and then remains.
+            if self.failure != told:
+                told = self.failure
+                self._log.warning("watch_failed", path=str(self._path), error=told)
+            await asyncio.sleep(_AGAIN)
+            self.failure = ""
+            # What happened meanwhile was not told.
+            self._changed.add(".")
+            self._wake.set()
+
+    async def _watch(self) -> str:
+        """Gather changes; why it cannot go on. Most often that is the system's limit of watches, or
+        a file whose name is no text.
+        """
         try:
             batches = self._events(
                 self._path,
@@ -104,9 +124,13 @@ class Watch:
                     self._changed |= paths
                     self._wake.set()
         except (OSError, RuntimeError) as error:
-            # Most often the system's limit of watches. Looking at the folder now and then remains.
-            self.failure = str(error)
-            self._log.warning("watch_failed", path=str(self._path), error=str(error))
+            return str(error)
+        except ExceptionGroup as errors:
+            # The watcher's own task group wraps what happens in its thread.
+            if errors.split((OSError, RuntimeError))[1] is not None:
+                raise
+            return str(errors.exceptions[0])
+        return "the watcher ended by itself"
 
     def _relative(self, paths: Iterator[str]) -> Iterator[str]:
         for path in paths:

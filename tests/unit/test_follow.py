@@ -6,6 +6,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from aggregator.follow import follow
 
 
@@ -13,10 +15,13 @@ class Events:
     """A watcher that reports when it is told to, and can break."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[OSError | None] = asyncio.Queue()
+        self.queue: asyncio.Queue[Exception | None] = asyncio.Queue()
+        self.refused: Exception | None = None
 
     async def __call__(self, *_: Any, **__: Any) -> AsyncIterator[None]:
         """Yield what the test reports."""
+        if self.refused is not None:
+            raise self.refused
         while True:
             event = await self.queue.get()
             if event is not None:
@@ -70,7 +75,7 @@ async def test_without_events_the_file_is_read_now_and_then(tmp_path: Path) -> N
     file = tmp_path / "mesh.yaml"
     file.write_bytes(b"1")
     events = Events()
-    events.queue.put_nowait(OSError(28, "no space left on device"))
+    events.refused = OSError(28, "no space left on device")
 
     followed = follow(file, watch=events, check_seconds=0.02)
     change = asyncio.ensure_future(anext(followed))
@@ -78,3 +83,38 @@ async def test_without_events_the_file_is_read_now_and_then(tmp_path: Path) -> N
     await asyncio.to_thread(file.write_bytes, b"2")
     async with asyncio.timeout(5):
         await change
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(28, "no space left on device"),
+        RuntimeError("OS file watch limit reached"),
+        ExceptionGroup("", [RuntimeError("Unable to decode path")]),
+    ],
+)
+async def test_a_watcher_that_gives_up_is_tried_again(tmp_path: Path, failure: Exception) -> None:
+    """A file with an odd name beside the settings ends neither the daemon nor what it follows."""
+    file = tmp_path / "mesh.yaml"
+    file.write_bytes(b"1")
+    events = Events()
+    events.queue.put_nowait(failure)
+
+    followed = follow(file, watch=events, check_seconds=0.01)
+    change = asyncio.ensure_future(anext(followed))
+    await asyncio.sleep(0.05)
+    await asyncio.to_thread(file.write_bytes, b"2")
+    events.queue.put_nowait(None)
+    async with asyncio.timeout(5):
+        await change
+
+
+async def test_other_failures_are_not_taken_for_the_watchers(tmp_path: Path) -> None:
+    """A mistake of ours must not look like a system without watches."""
+    file = tmp_path / "mesh.yaml"
+    file.write_bytes(b"1")
+    events = Events()
+    events.queue.put_nowait(ExceptionGroup("", [OSError("watches"), TypeError("ours")]))
+
+    with pytest.raises(ExceptionGroup):
+        await anext(follow(file, watch=events, check_seconds=0.01))

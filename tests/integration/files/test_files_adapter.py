@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from watchfiles import Change as Events
@@ -511,3 +512,36 @@ async def test_a_thousand_files_are_read_without_holding_the_loop(folder: Path) 
         assert len(follower.hosts()) == 1000
         # Every part that was read gave the loop back.
         assert turns > 10
+
+
+async def test_a_name_that_is_no_text_stops_nothing(folder: Path) -> None:
+    """The watcher breaks over it; the files beside it are followed all the same."""
+    (folder / "a.yaml").write_text(text("a", "10.0.0.1"))
+    async with following(folder, rescan=3600) as follower:
+        (folder / os.fsdecode(b"b\xff.yaml")).write_text(text("b", "10.0.0.2"))
+        await eventually(lambda: len(follower.problems()) == 1)
+        replace(folder / "a.yaml", text("a", "10.0.0.3"))
+        await eventually(lambda: follower.addresses("a") == ["10.0.0.3"])
+
+        assert follower.hosts() == ["a"]
+        assert "expected a name in UTF-8" in follower.problems()[0]
+
+
+async def test_a_watcher_that_gave_up_is_tried_again(folder: Path) -> None:
+    """Looking now and then is for the time until the system has watches again."""
+    tries = 0
+
+    async def refused_once(
+        *arguments: Any, **options: Any
+    ) -> AsyncGenerator[set[tuple[Events, str]], None]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError(28, "OS file watch limit reached")
+        async for batch in awatch(*arguments, **options):
+            yield batch
+
+    async with following(folder, rescan=3600, events=refused_once) as follower:
+        await eventually(lambda: tries == 2)
+        (folder / "a.yaml").write_text(text("a", "10.0.0.1"))
+        await eventually(lambda: follower.hosts() == ["a"])

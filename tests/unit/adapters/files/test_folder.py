@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.files.folder import LARGEST, FileError, Folder
+from adapters.files.folder import LARGEST, NAMELESS, FileError, Folder
 from aggregator.model.errors import AdapterUnavailableError
 
 GLOB = ("*.yaml", "*.json")
@@ -234,3 +234,23 @@ def test_a_stamp_of_a_fresh_file_is_not_settled(tmp_path: Path) -> None:
     assert fresh is not None
     assert old is not None
     assert (fresh.settled, old.settled) == (False, True)
+
+
+def test_names_that_are_no_text_are_reported_and_not_read(tmp_path: Path) -> None:
+    """They could be shown neither in a log nor in a debug view."""
+    for name in (b"a\xff.yaml", b"notes\xff", b"team\xff/b.yaml", "ü.yaml".encode()):
+        write(tmp_path / os.fsdecode(name))
+
+    listing = folder(tmp_path).list()
+
+    assert list(listing.files) == ["ü.yaml"]
+    assert listing.faults == {"a\\udcff.yaml": NAMELESS, "team\\udcff/": NAMELESS}
+
+
+def test_links_beside_a_single_file_are_none_of_its_business(tmp_path: Path) -> None:
+    """Folders that are not read cannot be wrong."""
+    (tmp_path / "self").symlink_to(".")
+    write(tmp_path / "a.yaml")
+
+    assert folder(tmp_path / "a.yaml").list().faults == {}
+    assert folder(tmp_path, recursive=False).list().faults == {}
