@@ -74,15 +74,25 @@ class _Target(Struct, frozen=True):
         return outbound_cluster(self.host, self.port, self.subset)
 
 
-def _resolve_target(view: View, config: Config, destination: Destination, port: int) -> _Target:
+def _resolve_target(
+    view: View, config: Config, destination: Destination, port: int, path: str
+) -> _Target:
     """The port is the destination's, else the service's only one, else the listener's."""
     host = resolve_host(destination.host, config.namespace, view.domain_suffix)
     service = view.service(host)
+    number = destination_port(destination, service, port)
+    wrong = ""
     if service is None:
-        view.report(
-            config.origin, str(config.key), f"the destination {host} is no service that is known"
-        )
-    return _Target(host, destination_port(destination, service, port), destination.subset, service)
+        wrong = f"no service {host} is known here"
+    elif service.port(number) is None:
+        wrong = f"service {host} has no port {number}"
+    elif destination.subset:
+        found = resolve_destination_rule(view, service).subset(destination.subset)
+        if found is None:
+            wrong = f"no DestinationRule of {host} has subset {destination.subset!r}"
+    if wrong:
+        view.report(config.origin, str(config.key), wrong, path=path)
+    return _Target(host, number, destination.subset, service)
 
 
 def _rules_of(view: View, listener: EgressListener, host: str) -> list[Config]:
@@ -151,13 +161,19 @@ def _rule_chain(
     sni: Iterable[str] = (),
     subnets: Iterable[str] = (),
 ) -> Iterator[Chain]:
-    weighted = [each for each in routes if each.weight > 0] if len(routes) > 1 else routes
+    # A destination alone takes everything, whatever its weight.
+    weighted = [
+        (index, each) for index, each in enumerate(routes) if each.weight > 0 or len(routes) == 1
+    ]
     if not weighted:
         view.report(config.origin, str(config.key), "no destination has a weight", path=path)
         return
-    targets = [_resolve_target(view, config, each.destination, offer.port) for each in weighted]
+    targets = [
+        _resolve_target(view, config, each.destination, offer.port, f"{path}[{index}].destination")
+        for index, each in weighted
+    ]
     clusters = [
-        (target.cluster, each.weight) for target, each in zip(targets, weighted, strict=True)
+        (target.cluster, each.weight) for target, (_, each) in zip(targets, weighted, strict=True)
     ]
     first = targets[0]
     alone = len(routes) == 1

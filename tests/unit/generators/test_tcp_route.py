@@ -215,6 +215,23 @@ class TestTcp:
 
         assert clusters(found) == [DEFAULT]
 
+    def test_subset_and_port_that_are_nowhere_are_reported(self) -> None:
+        """Connections are closed until they exist; somebody should know why."""
+        view = view_of(tcp_rule({"route": [to("nope", 50), to("", 50, port={"number": 99})]}))
+
+        chains_of(view)
+
+        assert [(each.path, each.message) for each in view.problems] == [
+            (
+                "spec.tcp[0].route[0].destination",
+                "no DestinationRule of db.shop.svc.cluster.local has subset 'nope'",
+            ),
+            (
+                "spec.tcp[0].route[1].destination",
+                "service db.shop.svc.cluster.local has no port 99",
+            ),
+        ]
+
     def test_unknown_destination_is_reported_and_its_cluster_named(self) -> None:
         """It may come; until then connections fail and say why."""
         view = view_of(tcp_rule({"route": [{"destination": {"host": "gone"}}]}))
