@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
+from itertools import islice
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -20,21 +21,28 @@ from config.message import UInt64
 T = TypeVar("T", bound=Struct)
 _DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
+MOST_TOLD: Final = 100
+"""How much of what is wrong is told; who made so many mistakes made one many times."""
+
 
 def decode_struct(data: object, of: type[T], path: str, position: Position, subject: str = "") -> T:
     """Decode *data*, which stands at *path*, into a struct; null means absent, as in Kubernetes.
 
-    Raises ConfigError with every unknown field and every value of a wrong type.
+    Raises ConfigError with every unknown field and every value of a wrong type, up to `MOST_TOLD`.
     """
     try:
         return msgspec.convert(data, of, dec_hook=_decode_custom)
     except msgspec.ValidationError as error:
-        problems = tuple(
+        found = _mismatches(_type_of(of), data, path)
+        problems = [
             Problem(position(where), where, message, subject=subject)
-            for where, message in _mismatches(_type_of(of), data, path)
-        )
+            for where, message in islice(found, MOST_TOLD)
+        ]
+        for where, _ in islice(found, 1):
+            message = f"here and below more is wrong; only the first {MOST_TOLD} problems are told"
+            problems.append(Problem(position(where), where, message, subject=subject))
         if problems:
-            raise ConfigError(problems) from error
+            raise ConfigError(tuple(problems)) from error
     return msgspec.convert(_without_nulls(data), of, dec_hook=_decode_custom)
 
 
@@ -109,8 +117,8 @@ def _mismatches(to: inspect.Type, data: Any, path: str) -> Iterator[tuple[str, s
         case inspect.UnionType():
             if data is not None:
                 inner = [each for each in to.types if not isinstance(each, inspect.NoneType)]
-                found = [list(_mismatches(each, data, path)) for each in inner]
-                yield from () if [] in found else found[0]
+                if all(any(True for _ in _mismatches(each, data, path)) for each in inner):
+                    yield from _mismatches(inner[0], data, path)
         case _:
             if message := _scalar_mismatch(to, data):
                 yield path, message

@@ -11,6 +11,7 @@ from aggregator.model.errors import ConfigError, Problem
 from aggregator.model.registry import Item, RegistryContext
 from config.documents import Document, read_documents
 from config.items import Items, decode_items
+from config.shape import MOST_TOLD
 
 
 class FileContent(Struct, frozen=True):
@@ -23,7 +24,7 @@ class FileContent(Struct, frozen=True):
 
 
 def decode_file(text: bytes, source: str, context: RegistryContext) -> FileContent:
-    """Decode every document of a file; all errors are found at once."""
+    """Decode every document of a file; all errors are found at once, up to `MOST_TOLD`."""
     documents = read_documents(text, source)
     errors = list(documents.problems)
     content = FileContent({}, {})
@@ -34,6 +35,8 @@ def decode_file(text: bytes, source: str, context: RegistryContext) -> FileConte
             items = decode_items(document, context)
         except ConfigError as error:
             errors += error.problems
+            if len(errors) > MOST_TOLD + 1:
+                break
             continue
         warnings += items.warnings
         for key, item, kept in _keyed(document, items, content, rules=context.rules):
@@ -43,8 +46,18 @@ def decode_file(text: bytes, source: str, context: RegistryContext) -> FileConte
             lines[key] = document.origin.line
             kept[key] = item
     if errors:
-        return FileContent({}, {}, tuple(errors), broken=True)
-    return FileContent(content.services, content.rules, tuple(warnings))
+        return FileContent({}, {}, _bounded(errors), broken=True)
+    return FileContent(content.services, content.rules, _bounded(warnings))
+
+
+def _bounded(problems: list[Problem]) -> tuple[Problem, ...]:
+    """The first of many problems, and that there are more."""
+    if len(problems) <= MOST_TOLD + 1:
+        return tuple(problems)
+    first = problems[MOST_TOLD]
+    message = f"from here on more is wrong; only the first {MOST_TOLD} problems are told"
+    more = Problem(first.origin, "", message, first.severity)
+    return (*problems[:MOST_TOLD], more)
 
 
 def _keyed(

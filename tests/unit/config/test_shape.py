@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from aggregator.model.errors import ConfigError, Origin
 from config.duration import Duration
 from config.message import Int32, Message, UInt32, UInt64
-from config.shape import decode_struct, encode_struct, suggest
+from config.shape import MOST_TOLD, decode_struct, encode_struct, suggest
 
 
 class Mode(StrEnum):
@@ -168,6 +168,19 @@ def test_a_required_field_is_asked_for_and_foreign_ones_can_be_ignored() -> None
         "spec.name": "expected text, found 5"
     }
     assert decode_struct({"name": "a", "target": "http", "x": 1}, Open, "", place).target == "http"
+
+
+def test_a_mistake_made_a_million_times_is_not_told_as_often() -> None:
+    """A text of a few megabytes fills neither the memory nor the log."""
+    data = {"many": [{"porrt": 1, "prot": 2}] * 500_000}
+
+    with pytest.raises(ConfigError) as raised:
+        decode_struct(data, Outer, "", lambda path: Origin(path))
+
+    problems = raised.value.problems
+    assert len(problems) == MOST_TOLD + 1
+    assert "only the first 100 problems" in problems[-1].message
+    assert problems[-1].path == "many[50].porrt"
 
 
 def test_what_is_no_object_at_all_is_told() -> None:

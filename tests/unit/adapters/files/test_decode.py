@@ -144,3 +144,30 @@ def test_defaults_come_from_the_registry() -> None:
     assert item.service is not None
     assert item.service.ports[0].protocol == "HTTP"
     assert (item.endpoints[0].network, str(item.endpoints[0].locality)) == ("net1", "eu/eu-1")
+
+
+def test_a_file_full_of_mistakes_tells_the_first_of_them() -> None:
+    """The log of the daemon stays readable, and its memory small."""
+    wrong = "\n---\n".join(
+        RULE.replace("name: reviews", f"name: r{n}").replace("  host:", "  hots:")
+        for n in range(3000)
+    )
+
+    broken = decode_file(wrong.encode(), "f.yaml", CONTEXT)
+
+    assert broken.broken
+    assert len(broken.problems) == 101
+    assert "only the first 100 problems" in broken.problems[-1].message
+
+
+def test_a_file_full_of_warnings_tells_the_first_of_them() -> None:
+    """They are logged too; the objects are taken all the same."""
+    odd = "\n---\n".join(
+        f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p{n}}}" for n in range(3000)
+    )
+
+    content = decode_file(odd.encode(), "f.yaml", CONTEXT)
+
+    assert not content.broken
+    assert len(content.problems) == 101
+    assert content.problems[-1].severity is Severity.WARNING
