@@ -73,6 +73,11 @@ class StateCollector(Collector):
             "Problems of rules and services that show only when resources are built.",
             len(self._sources.engine.problems()),
         )
+        failures = CounterMetricFamily(
+            "mesh_generator_failures", "Resources that could not be built for a mistake of ours."
+        )
+        failures.add_metric([], self._sources.engine.units.failures)
+        yield failures
 
     def _settings_metrics(self) -> Iterable[Metric]:
         settings = self._sources.settings

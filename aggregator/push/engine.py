@@ -57,6 +57,20 @@ class _Member(Struct, eq=False):
     view: ViewState
 
 
+class _Turn:
+    """Lets others run whenever work has held the event loop for `YIELD_SECONDS`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock: Final = clock
+        self._until = clock() + YIELD_SECONDS
+
+    async def breathe(self) -> None:
+        """Call it between two pieces of work."""
+        if self._clock() > self._until:
+            await asyncio.sleep(0)
+            self._until = self._clock() + YIELD_SECONDS
+
+
 class Engine:
     """Keeps a view for each class of connected proxies."""
 
@@ -120,7 +134,8 @@ class Engine:
             key = self._key(proxy, vhds=vhds)
             view = self.views.get(key) or await self._build_view(key)
             self._join(subscriber, _Member(proxy, vhds, view))
-            return view
+        self._report()
+        return view
 
     def detach(self, subscriber: Subscriber) -> None:
         """The stream ended."""
@@ -174,10 +189,11 @@ class Engine:
             await self._wait_flushed(self.settings.debounce_max)
             waited = self._debounce.pushed(started, self.clock())
             self.metrics.debounce_time.observe(waited)
+            self.drop_idle_views()
             self._note()
 
     async def _wait_for_change(self) -> None:
-        """Wait for work; use the idle time to drop views that nobody came back to."""
+        """Wait for work; views that nobody came back to go though nothing changes."""
         try:
             async with asyncio.timeout(IDLE_VIEW_SECONDS / 2):
                 await self._wake.wait()
@@ -189,7 +205,8 @@ class Engine:
         async with self._busy:
             started = self.clock()
             touched = self._move_world()
-            built = await self._build(self._work(touched))
+            built: dict[Task, Built | None] = {}
+            await self._build(self._work(touched), built)
             moves = await self._moves() if touched.views_move else []
             # From here on nothing waits, so that no stream sees half a push.
             diffs = self._install(built)
@@ -229,32 +246,29 @@ class Engine:
 
     def _work(self, touched: Touched) -> set[Task]:
         """What must be built: units that read a touched fact, in each view that has them, and those
-        that came into being.
+        that came into being or went away.
         """
         work: set[Task] = set()
         for stale in self.units.invalidate(touched.facts):
             work.update((view, stale.spec, stale.unit) for view in stale.views)
         for unit in touched.units():
+            exists = self.world.has_root(unit)
             for view in self.views.values():
                 for spec in view.specs:
-                    if unit.root in spec.roots and (spec, unit) not in view.units:
+                    if unit.root in spec.roots and ((spec, unit) in view.units) is not exists:
                         work.add((view, spec, unit))
         return work
 
-    async def _build(self, work: Iterable[Task]) -> dict[Task, Built | None]:
-        built: dict[Task, Built | None] = {}
-        until = self.clock() + YIELD_SECONDS
+    async def _build(self, work: Iterable[Task], built: dict[Task, Built | None]) -> None:
+        turn = _Turn(self.clock)
         for task in work:
             view, spec, unit = task
-            if self.clock() > until:
-                await asyncio.sleep(0)
-                until = self.clock() + YIELD_SECONDS
+            await turn.breathe()
             if self.world.has_root(unit):
                 old = view.units.get((spec, unit))
                 built[task] = self.units.obtain(spec, unit, view.key, old)
             else:
                 built[task] = None
-        return built
 
     def _install(self, built: Mapping[Task, Built | None]) -> dict[ViewState, ViewDiff]:
         views: set[ViewState] = set()
@@ -275,7 +289,17 @@ class Engine:
             for root in spec.roots
             for name in self.world.roots(root)
         ]
-        self._install(await self._build(work))
+        built: dict[Task, Built | None] = {}
+        try:
+            await self._build(work, built)
+        except asyncio.CancelledError:
+            # Its client is gone: what nobody else uses must not stay behind.
+            for unit in built.values():
+                if unit is not None:
+                    self.units.release(unit, view)
+            raise
+        self._install(built)
+        view.idle_since = self.clock()
         self.views[key] = view
         return view
 
@@ -284,7 +308,9 @@ class Engine:
         if need be.
         """
         moves: list[tuple[Subscriber, _Member]] = []
+        turn = _Turn(self.clock)
         for subscriber, member in tuple(self._members.items()):
+            await turn.breathe()
             key = self._key(member.proxy, vhds=member.vhds)
             if key != member.view.key:
                 view = self.views.get(key) or await self._build_view(key)
@@ -296,7 +322,6 @@ class Engine:
         if before is None:
             return  # it disconnected while its new view was built
         self._leave(subscriber, before.view)
-        self._members[subscriber] = member
         self._join(subscriber, member)
         subscriber.view_moved(member.view)
 

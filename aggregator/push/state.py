@@ -144,7 +144,7 @@ class ViewState:
                 state.contested[name] = claims
             else:
                 state.contested.pop(name, None)
-            winner = min(claims, key=_unit_order, default=place)
+            winner = min(claims, key=self._claim_order, default=place)
             if winner != place:
                 place, resource = winner, self.units[winner].resources[name]
         if resource is None:
@@ -152,6 +152,10 @@ class ViewState:
         else:
             state.owners[name] = place
         self._route(type_url, name, resource)
+
+    def _claim_order(self, place: Place) -> tuple[str, str, int]:
+        spec, unit = place
+        return (unit.root, unit.key, self.specs.index(spec))
 
     def _route(self, type_url: str, name: str, resource: Resource | None) -> None:
         if type_url in self._whole_of:
@@ -191,7 +195,3 @@ class ViewState:
             return None
         parts = tuple(part for _, part in sorted(self._parts.get(name, {}).items()))
         return join(whole, name, Whole(head, parts, spec.part_field))
-
-
-def _unit_order(place: Place) -> tuple[str, str]:
-    return (place[1].root, place[1].key)

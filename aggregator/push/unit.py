@@ -8,19 +8,26 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from aggregator.generators.spec import GeneratorSpec, Resource, Unit
-from aggregator.model.errors import GenerationError, Origin, Problem
+from aggregator.model.errors import GenerationError, Origin, Problem, Severity
 from aggregator.push.view import RecordingView, ViewKey
 from aggregator.push.world import Fact, World
 
 if TYPE_CHECKING:
     from aggregator.push.state import ViewState
 
+log = structlog.get_logger()
+
 
 class Built:
-    """What one generator made for one unit, with all that it read to make it."""
+    """What one generator made for one unit, with all that it read to make it.
 
-    __slots__ = ("asked", "facts", "problems", "resources", "spec", "unit", "views")
+    What could not be made is what the view of the key *only_for* had before, and nobody else's.
+    """
+
+    __slots__ = ("asked", "facts", "only_for", "problems", "resources", "spec", "unit", "views")
 
     def __init__(
         self,
@@ -28,7 +35,9 @@ class Built:
         unit: Unit,
         resources: dict[str, Resource],
         view: RecordingView,
+        only_for: ViewKey | None = None,
     ) -> None:
+        self.only_for: Final = only_for
         self.spec: Final = spec
         self.unit: Final = unit
         self.resources: Final = resources
@@ -39,6 +48,8 @@ class Built:
 
     def serves(self, key: ViewKey) -> bool:
         """Whether a view of that key would have been built the same."""
+        if self.only_for is not None:
+            return self.only_for == key
         return all(key.answer(*question) == answer for question, answer in self.asked)
 
 
@@ -50,6 +61,8 @@ class UnitStore:
         self._variants: Final[dict[tuple[GeneratorSpec, Unit], list[Built]]] = {}
         self._readers: Final[dict[Fact, set[Built]]] = {}
         self.units_built: int = 0
+        self.failures: int = 0
+        self._failing: Final[set[tuple[GeneratorSpec, Unit]]] = set()
         self.problems: Final[Counter[Problem]] = Counter()
         self._problem_changes: set[Problem] = set()
 
@@ -70,12 +83,11 @@ class UnitStore:
         Resources that come out with the version they had in *old* stay the same objects, so that
         nothing is sent for them.
         """
-        variants = self._variants.setdefault((spec, unit), [])
-        for built in variants:
+        for built in self._variants.get((spec, unit), ()):
             if built.serves(key):
                 return built
         built = self._build(spec, unit, key, old)
-        variants.append(built)
+        self._variants.setdefault((spec, unit), []).append(built)
         self.problems.update(built.problems)
         self._problem_changes.update(built.problems)
         for fact in built.facts:
@@ -108,11 +120,21 @@ class UnitStore:
                 same = before is not None and before.version == resource.version
                 resources[resource.name] = before if same and before is not None else resource
         except GenerationError as error:
-            # The unit keeps what it last had: an object that cannot be expressed must not take
-            # working ones away.
-            resources = dict(previous)
-            view.report(Origin(), f"{spec.kind.short} {unit.key}".rstrip(), str(error))
-        return Built(spec, unit, resources, view)
+            reason = str(error)
+        except Exception as error:
+            # A mistake of ours in one unit must not stop the pushing of all the others.
+            reason = f"internal error: {error!r}"
+            self.failures += 1
+            if (spec, unit) not in self._failing:
+                self._failing.add((spec, unit))
+                log.exception("generator_failed", type=spec.kind.short, unit=unit.key)
+        else:
+            self._failing.discard((spec, unit))
+            return Built(spec, unit, resources, view)
+        # The unit keeps what it last had: what cannot be made must not take working things away.
+        subject = f"{spec.kind.short} {unit.key}".rstrip()
+        view.report(Origin(), subject, reason, severity=Severity.ERROR)
+        return Built(spec, unit, dict(previous), view, only_for=key)
 
     def _forget(self, built: Built) -> None:
         key = (built.spec, built.unit)

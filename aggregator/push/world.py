@@ -302,6 +302,8 @@ class World:
             sidecars.pop(key.name, None)
             if new is not None:
                 sidecars[key.name] = new
+            elif not sidecars:
+                del self.sidecars[key.namespace]
         if new is None:
             del self.configs[key]
         else:
