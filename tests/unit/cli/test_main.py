@@ -108,9 +108,9 @@ def test_check_fails_with_1_for_a_wrong_file(
 ) -> None:
     """A pipeline stops before the file is rolled out."""
     file = tmp_path / "mesh.yaml"
-    file.write_text("registries: [{name: vms, type: fils, path: x}]\n")
+    file.write_text("registries: [{name: vms, type: filez, path: x}]\n")
 
     assert run("check", "-c", str(file)) == 1
-    assert f"error: {file}:1: registries[0].type: unknown registry type 'fils'" in (
+    assert f"error: {file}:1: registries[0].type: unknown registry type 'filez'" in (
         capsys.readouterr().err
     )
