@@ -147,6 +147,10 @@ class Daemon:
         while True:
             await self._reload.wait()
             self._reload.clear()
+            if not self._ready.is_set():
+                # The end of a reload would tell the manager that the start is complete.
+                await self._reload_once()
+                continue
             self._notifier.reloading()
             await self._reload_once()
             self._notifier.ready(self._summary())

@@ -5,7 +5,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import grpc
 import grpc.aio
@@ -302,8 +302,8 @@ class _CertificateReader:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files: Final = files
-        self._stamp: tuple[tuple[int, int], ...] | None = None
-        self._refused: tuple[tuple[int, int], ...] | None = None
+        self._stamp: tuple[tuple[int, ...], ...] | None = None
+        self._refused: tuple[tuple[int, ...], ...] | None = None
 
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """What gRPC asks at each handshake: a new configuration, or None for the present one."""
@@ -317,7 +317,7 @@ class _CertificateReader:
             # Checks that key and certificate belong together, which gRPC does only when it is too
             # late.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self._files.cert, self._files.key)
+            context.load_cert_chain(self._files.cert, self._files.key, _refuse_passphrase)
             cert, key = self._files.cert.read_bytes(), self._files.key.read_bytes()
             client_ca = self._files.client_ca.read_bytes() if self._files.client_ca else None
             if client_ca is not None:
@@ -335,11 +335,20 @@ class _CertificateReader:
         self._stamp = stamp
         return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
 
-    def _stamp_now(self) -> tuple[tuple[int, int], ...] | None:
+    def _stamp_now(self) -> tuple[tuple[int, ...], ...] | None:
         paths = [self._files.cert, self._files.key]
         if self._files.client_ca:
             paths.append(self._files.client_ca)
         try:
-            return tuple((stat.st_mtime_ns, stat.st_ino) for stat in (p.stat() for p in paths))
+            # The size too: one tick of the clock is enough to empty a file and write it.
+            return tuple(
+                (stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in (p.stat() for p in paths)
+            )
         except OSError:
             return None
+
+
+def _refuse_passphrase() -> NoReturn:
+    # Else whoever started the daemon would be asked on the terminal, while everything waits.
+    message = "the key is encrypted; expected one without a passphrase"
+    raise ValueError(message)

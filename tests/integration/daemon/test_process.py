@@ -16,6 +16,7 @@ import aiohttp
 import grpc
 import grpc.aio
 import pytest
+from cryptography.hazmat.primitives import serialization
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
@@ -188,6 +189,23 @@ async def test_the_service_manager_is_told_of_every_stage(folder: Folder, manage
     stages = [each.partition("=")[0] for each in manager.messages if "WATCHDOG" not in each]
     assert stages == ["READY", "RELOADING", "READY", "STOPPING"]
     assert daemon.noise == []
+
+
+async def test_a_reload_does_not_pass_for_readiness(folder: Folder, manager: Manager) -> None:
+    """What the manager starts after us waits until the registries are in."""
+    folder.write("a", "late")
+    environ = {"NOTIFY_SOCKET": str(manager.path)}
+    async with serving("-c", str(folder.file), environ=environ) as daemon:
+        await eventually(lambda: daemon.get("/healthz"))
+        daemon.signal(signal.SIGHUP)
+        await eventually(lambda: daemon.logged("settings_reloaded"))
+        assert manager.told("READY=1") == []
+        (folder.root / "late").mkdir()
+        await eventually(lambda: manager.told("READY=1"))
+        daemon.signal(signal.SIGHUP)
+        await eventually(lambda: len(manager.told("READY=1")) == 2)
+
+    assert len(manager.told("RELOADING=1")) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -373,6 +391,27 @@ async def test_certificates_that_are_not_there_end_it_with_one_line(folder: Fold
 
     (line,) = daemon.noise
     assert line.startswith(f"mesh-aggregator: {folder.root}/c: listen.grpc_tls: cannot read")
+
+
+async def test_nobody_is_asked_for_the_passphrase_of_a_key(folder: Folder) -> None:
+    """A daemon that waits at the terminal serves nobody."""
+    pair = Authority(folder.root / "tls").issue("localhost")
+    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+    pair.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    tls = "{address: '127.0.0.1:0', cert: tls/localhost.pem, key: tls/localhost.key}"
+    folder.write("a", extra=f"listen: {{grpc_tls: {tls}}}\n")
+
+    async with serving("-c", str(folder.file)) as daemon:
+        assert await daemon.process.wait() == 2
+
+    (line,) = daemon.noise
+    assert "listen.grpc_tls: cannot read a certificate and its key" in line
 
 
 async def test_health_asks_the_running_daemon(folder: Folder) -> None:
