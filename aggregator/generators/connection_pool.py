@@ -121,7 +121,7 @@ def _build_breakers(
 ) -> circuit_breaker_pb2.CircuitBreakers:
     """Shared between callers, who copy it: nearly all clusters have the same."""
     built = circuit_breaker_pb2.CircuitBreakers()
-    limits = built.thresholds.add(track_remaining=True)
+    limits = built.thresholds.add()
     limits.max_connections.value = _limit(connections)
     limits.max_pending_requests.value = _limit(pending)
     limits.max_requests.value = _limit(requests)

@@ -56,7 +56,6 @@ def test_without_settings_nothing_is_limited() -> None:
                     "max_pending_requests": UNLIMITED,
                     "max_requests": UNLIMITED,
                     "max_retries": UNLIMITED,
-                    "track_remaining": True,
                 }
             ]
         },
@@ -80,7 +79,6 @@ def test_every_limit_reaches_its_circuit_breaker() -> None:
             "max_pending_requests": 2,
             "max_requests": 3,
             "max_retries": 4,
-            "track_remaining": True,
         }
     ]
 
