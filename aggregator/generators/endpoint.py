@@ -29,7 +29,7 @@ from aggregator.generators.target import (
     resolve_cluster_type,
     targets,
 )
-from aggregator.model.service import Endpoint
+from aggregator.model.service import Endpoint, Resolution, Service
 
 
 def build(view: View, unit: Unit) -> Iterator[Resource]:
@@ -45,6 +45,8 @@ def build(view: View, unit: Unit) -> Iterator[Resource]:
             case ClusterType.EDS:
                 if serving is None:
                     serving = serving_endpoints(view, service)
+                    if not serving:
+                        _tell_unreachable(view, service)
                 body = _build_assignment(view, target, serving)
             case ClusterType.CLOSED if is_grpc(view):
                 body = build_load_assignment(target.name, (), target.port)
@@ -61,6 +63,19 @@ GENERATOR: Final = GeneratorSpec(
     kinds=frozenset({KIND}),
     clients=frozenset({"envoy", "grpc"}),
 )
+
+
+def _tell_unreachable(view: View, service: Service) -> None:
+    """Where connections cannot tell their destination, requests for such a service only fail."""
+    if service.resolution is Resolution.NONE and any(
+        each.protocol.is_http for each in service.ports
+    ):
+        view.report(
+            service.origin,
+            f"Service {service.key}",
+            "it has resolution NONE, so requests that are not redirected cannot tell where they "
+            "are to go; give it endpoints or another resolution",
+        )
 
 
 def _build_assignment(view: View, target: Target, serving: Sequence[Endpoint]) -> bytes:

@@ -72,6 +72,16 @@ def test_an_assignment_without_endpoints_is_empty_but_there() -> None:
     assert (addresses(empty), read(empty).cluster_name) == ([], empty.name)
 
 
+def test_a_service_that_only_redirected_requests_reach_is_told_to_others() -> None:
+    """Its requests get 503, and nothing else would say why."""
+    anywhere = service("*.example.org", port(80), resolution="NONE")
+    view = FakeView([anywhere], {anywhere: []}, proxy=Proxy(id="vm", interception_mode="NONE"))
+
+    assert generate(GENERATOR, view, Root.HOST, "*.example.org")
+    [problem] = view.problems
+    assert "resolution NONE" in problem.message
+
+
 def test_a_host_that_is_not_seen_has_none() -> None:
     """The unit of a service that went away makes nothing."""
     assert generate(GENERATOR, view_of(), Root.HOST, "other.shop.svc.cluster.local") == {}
