@@ -29,6 +29,8 @@ _PROTOCOLS: Final = {each.value.lower(): each for each in Protocol}
 _PATTERN_OPTIONS: Final = re2.Options()
 _PATTERN_OPTIONS.log_errors = False
 _LONGEST_PATTERN: Final = 1024
+_LONGEST_SOCKET: Final = 107
+"""Bytes of a socket's path; Linux keeps 108, the last of which is zero."""
 
 
 class Report:
@@ -142,6 +144,8 @@ def check_unix_address(report: Report, path: str, address: str) -> None:
     """Demand a socket's path (after ``unix://``), or an abstract name that begins with ``@``."""
     if not address.startswith("@") and (not address.startswith("/") or address.endswith("/")):
         report.error(path, f"expected an absolute path to a socket, found {address!r}")
+    if len(address.encode()) > _LONGEST_SOCKET:
+        report.error(path, f"the path of a socket has at most {_LONGEST_SOCKET} bytes")
 
 
 def check_namespaced_host(

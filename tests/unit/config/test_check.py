@@ -119,10 +119,18 @@ def test_an_address_is_not_a_name() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sound"),
-    [("/run/x.sock", True), ("@abstract", True), ("run/x", False), ("/x/", False)],
+    [
+        ("/run/x.sock", True),
+        ("@abstract", True),
+        ("run/x", False),
+        ("/x/", False),
+        ("/" + "x" * 106, True),
+        ("/" + "x" * 107, False),
+        ("@" + "ü" * 54, False),
+    ],
 )
 def test_sockets_are_absolute_paths_or_abstract(text: str, sound: bool) -> None:
-    """A relative path would depend on where Envoy was started."""
+    """A relative path would depend on where Envoy was started; a longer one Envoy rejects."""
     assert refused(lambda report: check_unix_address(report, "p", text)) == ([] if sound else ["p"])
 
 
