@@ -29,19 +29,27 @@ def _health(http_address: str, config: Path | None, timeout: float, live: bool) 
     """Exit with 0 if the daemon on this machine is ready, else with 1."""
     http_address = http_address or _configured(config) or "127.0.0.1:15014"
     path = "/healthz" if live else "/ready"
-    connection = http.client.HTTPConnection(http_address, timeout=timeout)
+    try:
+        status, body = _ask(http_address, path, timeout)
+    except http.client.BadStatusLine:
+        click.echo(f"http://{http_address}{path}: the answer is not HTTP", err=True)
+        sys.exit(1)
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        click.echo(f"http://{http_address}{path}: {error}", err=True)
+        sys.exit(1)
+    healthy = status == http.client.OK
+    click.echo(body, err=not healthy)
+    sys.exit(0 if healthy else 1)
+
+
+def _ask(address: str, path: str, timeout: float) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        body = response.read(4096).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        click.echo(f"http://{http_address}{path}: {error}", err=True)
-        sys.exit(1)
+        return response.status, response.read(4096).decode(errors="replace").strip()
     finally:
         connection.close()
-    healthy = response.status == http.client.OK
-    click.echo(body, err=not healthy)
-    sys.exit(0 if healthy else 1)
 
 
 def _configured(config: Path | None) -> str:

@@ -92,6 +92,15 @@ def test_health_fails_where_nobody_answers(capsys: pytest.CaptureFixture[str]) -
     assert "http://127.0.0.1:1/ready: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["localhost:http", "a b:1", "x" * 70 + ".mesh:1", "..:1"])
+def test_health_fails_for_an_address_that_is_none(
+    capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    """A typing error in HEALTHCHECK is told in one line."""
+    assert run("health", "--http-address", address) == 1
+    assert capsys.readouterr().err.startswith(f"http://{address}/ready: ")
+
+
 def test_check_shows_what_a_settings_file_means(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
