@@ -7,11 +7,13 @@ and never for pages of other sites that a browser on this machine has open.
 import asyncio
 import html
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -48,7 +50,9 @@ class HttpServer:
     """Serves an application on one address."""
 
     def __init__(self, app: web.Application, address: Address) -> None:
-        self._runner: Final = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        log = logging.getLogger(__name__)
+        log.addFilter(_is_ours)
+        self._runner: Final = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, logger=log)
         self._address: Final = address
 
     async def start(self) -> Address:
@@ -66,6 +70,12 @@ class HttpServer:
     async def aclose(self) -> None:
         """Stop listening and close the connections."""
         await self._runner.cleanup()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out of the log what clients did wrong: it is answered, and is no failure of ours."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def _guard(debug_anywhere: bool) -> Middleware:

@@ -1,5 +1,6 @@
 """The HTTP server as probes, scrapers and people use it."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -389,6 +390,23 @@ async def test_nothing_can_be_written(running: Running) -> None:
         client.post(f"{running.http}/debug/configz") as response,
     ):
         assert response.status == 405
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"\x00\xff\xfe", b"GET /%s HTTP/1.1" % (b"x" * 70_000), b"GET / HTTP/1.1"]
+)
+async def test_a_request_that_is_none_is_refused_without_noise(
+    running: Running, caplog: pytest.LogCaptureFixture, request_line: bytes
+) -> None:
+    """Whoever scans ports does not fill the log with tracebacks."""
+    host, _, port = running.http.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_line + b"\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert caplog.records == []
 
 
 async def test_an_address_in_use_is_an_error() -> None:
