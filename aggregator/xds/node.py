@@ -14,6 +14,8 @@ from config.duration import parse_duration
 KINDS: Final = frozenset({"sidecar", "router", "waypoint", "ztunnel", "agentgateway"})
 ISTIO_DRAIN_SECONDS: Final = 45.0
 ENVOY_DRAIN_SECONDS: Final = 600.0
+LONGEST_ID: Final = 1024
+"""Of a node's id, which every line of the log about it repeats."""
 
 
 def decode_node(node: base_pb2.Node, domain_suffix: str, istio_drain: float) -> Proxy:
@@ -21,8 +23,11 @@ def decode_node(node: base_pb2.Node, domain_suffix: str, istio_drain: float) -> 
     Envoy.
 
     Metadata that has another type than Istio gives it is ignored, not refused. *istio_drain* is the
-    mesh's drain time. Raises StreamError for metadata that is no JSON.
+    mesh's drain time. Raises StreamError for metadata that is no JSON, and for an endless id.
     """
+    if len(node.id) > LONGEST_ID:
+        message = f"the id of a node has at most {LONGEST_ID} characters, found {len(node.id)}"
+        raise StreamError(message)
     metadata = _metadata(node)
     parts = node.id.split("~")
     istio = len(parts) == 4 and parts[0] in KINDS
