@@ -41,9 +41,7 @@ class Follower:
 def versions(view: ViewState) -> dict[str, dict[str, str]]:
     """All resources by type and name."""
     return {
-        type_url: {
-            name: each.version for name, each in view.snapshot(type_url).resources.items()
-        }
+        type_url: {name: each.version for name, each in view.snapshot(type_url).resources.items()}
         for type_url in resource_types()
     }
 
@@ -80,14 +78,18 @@ async def replay(
         assert expected.view is not None
         assert follower.view.key == expected.view.key
         assert versions(follower.view) == expected.copy
-        assert {t: c for t, c in follower.copy.items() if c} == {t: c for t, c in expected.copy.items() if c}
+        assert {t: c for t, c in follower.copy.items() if c} == {
+            t: c for t, c in expected.copy.items() if c
+        }
     assert engine.problems() == fresh.problems() or len(engine.views) > len(fresh.views)
-    for (_, follower) in followers:
+    for _, follower in followers:
         engine.detach(follower)
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(
     first=meshes(),
