@@ -41,12 +41,12 @@ class StateCollector(Collector):
             "Resources that are kept from a client because it rejected them.",
             labels=["type"],
         )
-        counts = {kind.short: 0 for kind in self._sources.server.types.values()}
+        counts = {kind.label: 0 for kind in self._sources.server.types.values()}
         for stream in self._sources.server.streams:
             for subscription in stream.session.subscriptions.values():
-                counts[subscription.kind.short] += len(subscription.isolation.rejected)
-        for short, count in counts.items():
-            isolated.add_metric([short], count)
+                counts[subscription.kind.label] += len(subscription.isolation.rejected)
+        for label, count in counts.items():
+            isolated.add_metric([label], count)
         return isolated
 
     def _model_metrics(self) -> Iterable[Metric]:

@@ -34,6 +34,11 @@ class ResourceType(Struct, frozen=True):
     order: int
     full_state: bool = False
 
+    @property
+    def label(self) -> str:
+        """What the metrics call it, as Istio's do: ``cds``."""
+        return self.short.lower()
+
 
 CLUSTER = ResourceType(TYPE_PREFIX + "envoy.config.cluster.v3.Cluster", "CDS", 0, full_state=True)
 ENDPOINT = ResourceType(TYPE_PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment", "EDS", 1)

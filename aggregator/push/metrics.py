@@ -78,13 +78,13 @@ class Metrics:
         )
         self._of_type: Final[dict[str, TypeMetrics]] = {}
 
-    def of_type(self, short: str) -> TypeMetrics:
-        """The instruments of a type by its short name."""
-        found = self._of_type.get(short)
+    def of_type(self, label: str) -> TypeMetrics:
+        """The instruments of a type by its label."""
+        found = self._of_type.get(label)
         if found is None:
-            found = self._of_type[short] = TypeMetrics(
-                self.pushes.labels(short),
-                self.sent_bytes.labels(short),
-                self.convergence_time.labels(short),
+            found = self._of_type[label] = TypeMetrics(
+                self.pushes.labels(label),
+                self.sent_bytes.labels(label),
+                self.convergence_time.labels(label),
             )
         return found

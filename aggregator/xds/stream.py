@@ -123,9 +123,9 @@ class Stream:
             for rejection in self.session.receive(request, now):
                 self._on_reject(self, rejection)
             for kind, seconds in self.session.take_converged():
-                metrics.of_type(kind.short).convergence_time.observe(seconds)
+                metrics.of_type(kind.label).convergence_time.observe(seconds)
             for kind in self.session.take_expired():
-                metrics.expired_nonces.labels(kind.short).inc()
+                metrics.expired_nonces.labels(kind.label).inc()
             if self.session.has_work:
                 self._wake.set()
 
@@ -141,7 +141,7 @@ class Stream:
     def _note_nack(self, request: Request) -> None:
         kind = self.session.kind(request.type_url)
         if kind is not None:
-            self._engine.metrics.rejects.labels(kind.short).inc()
+            self._engine.metrics.rejects.labels(kind.label).inc()
         self._log.debug(
             "response_rejected", type_url=request.type_url, nonce=request.nonce, error=request.error
         )
@@ -188,7 +188,7 @@ class Stream:
                 message = f"the client took nothing for {self._stalls.longest:g} s"
                 raise WriteTimeoutError(message)
         kind = self.session.kind(response.type_url)
-        metrics = self._engine.metrics.of_type(kind.short if kind else response.type_url)
+        metrics = self._engine.metrics.of_type(kind.label if kind else response.type_url)
         metrics.pushes.inc()
         metrics.sent_bytes.inc(size)
 

@@ -2,15 +2,16 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from aggregator.generators.spec import CLUSTER
 from aggregator.push.metrics import Metrics
 
 
 def test_counters_have_the_names_that_dashboards_for_istio_know() -> None:
-    """An alert on `pilot_total_xds_rejects` must not go silent because of a suffix."""
+    """An alert on `pilot_total_xds_rejects` must not go silent because of a suffix or a letter."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    metrics.rejects.labels("CDS").inc()
+    metrics.rejects.labels(CLUSTER.label).inc()
     metrics.write_timeouts.inc(2)
     shown = generate_latest(registry).decode()
-    assert '\npilot_total_xds_rejects{type="CDS"} 1.0\n' in shown
+    assert '\npilot_total_xds_rejects{type="cds"} 1.0\n' in shown
     assert "\npilot_xds_write_timeout 2.0\n" in shown
