@@ -290,9 +290,11 @@ class World:
             _list_config(self.by_config_host, index, key, new if host in new_hosts else None)
         old_ends = spec.destinations(old, self.domain) if old else frozenset()
         new_ends = spec.destinations(new, self.domain) if new else frozenset()
+        old_seen = (old_hosts, spec.export_to(old)) if old else None
+        new_seen = (new_hosts, spec.export_to(new)) if new else None
         for host in old_ends | new_ends:
-            # Who is sent to matters, and from which hosts; not the rest of the rule.
-            if (host in old_ends, old_hosts) != (host in new_ends, new_hosts):
+            # Who is sent to matters, from which hosts, and for whom; not the rest of the rule.
+            if old_seen != new_seen or (host in old_ends) is not (host in new_ends):
                 touched.facts.add((DESTINATION, host))
             _list_config(self.by_destination, host, key, new if host in new_ends else None)
         self._count(spec, old, new, touched)

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from aggregator.model.proxy import Proxy
 from aggregator.push.engine import Engine
 from aggregator.push.state import ViewDiff, ViewState
+from config.kinds.sidecar import Sidecar
+from config.kinds.virtual_service import VirtualService
 from config.mesh import MeshConfig
-from tests.support.history import Step, meshes, play, proxies, steps
+from tests.support.builders import endpoint, rule, service
+from tests.support.history import PutConfig, PutService, Step, meshes, play, proxies, steps
 from tests.support.mesh import MemorySource, make_engine, resource_types
 
 
@@ -112,3 +115,26 @@ def test_incremental_pushes_end_where_a_fresh_build_does(
     """A forgotten input would leave a proxy with stale configuration for good."""
     with structlog.testing.capture_logs():
         asyncio.run(replay(first, batches, connected))
+
+
+async def test_rule_that_is_exported_to_others_hides_where_it_leads() -> None:
+    """A service that a Sidecar does not import is seen only as long as an imported rule leads to
+    it.
+    """
+    there, elsewhere = "a.farm.svc.cluster.local", "b.bank.svc.cluster.local"
+    services = [PutService(service(host), (endpoint(),)) for host in (there, elsewhere)]
+    scope = rule(Sidecar, {"egress": [{"hosts": ["farm/*"]}]}, name="scope", namespace="shop")
+
+    def leading(*export_to: str) -> PutConfig:
+        route = {"route": [{"destination": {"host": elsewhere}}]}
+        spec = {"hosts": [there], "http": [route], "exportTo": list(export_to)}
+        return PutConfig(rule(VirtualService, spec, namespace="farm"))
+
+    client = (Proxy(id="p", namespace="shop", domain="shop.svc.cluster.local"), True)
+    first: list[Step] = [*services, PutConfig(scope), leading("*")]
+    for last in ("farm", "*"):
+        await replay(
+            MeshConfig(),
+            [(first, None, None), ([leading("farm")], None, None), ([leading(last)], None, None)],
+            [client],
+        )
