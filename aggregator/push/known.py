@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 
 from aggregator.generators.spec import Resource, content_hash
+from aggregator.push.layered import changed
 
 Changes = tuple[tuple[str, Resource | None], ...]
 """Names in order, each with the resource that is sent, or None for a removal."""
@@ -48,12 +49,7 @@ class Known:
             self._next = WeakValueDictionary()
         after = self._next.get(changes)
         if after is None:
-            resources = dict(self.resources)
-            for name, resource in changes:
-                if resource is None:
-                    resources.pop(name, None)
-                else:
-                    resources[name] = resource
+            resources = changed(self.resources, changes)
             parts = (f"{name}={each.version if each else ''}".encode() for name, each in changes)
             after = Known(resources, content_hash(self.nonce.encode(), *parts))
             self._next[changes] = after

@@ -9,10 +9,12 @@ from typing import Final
 from msgspec import Struct
 
 from aggregator.push.known import Known, Response
+from aggregator.push.layered import entries_held
 
 CACHE_BYTES: Final = 64 * 1024 * 1024
-NAME_SETS: Final = 1024
 _NAME_BYTES: Final = 64
+NAMES: Final = 2_000_000
+"""So many names may be in all the sets that are kept, some 100 MB of them."""
 
 
 class Plan(Struct, frozen=True):
@@ -37,6 +39,8 @@ class PlanCache:
         self._limit: Final = limit
         self._plans: Final[OrderedDict[Hashable, Plan]] = OrderedDict()
         self._names: Final[dict[frozenset[str], frozenset[str]]] = {}
+        self._changed: Final[dict[tuple[frozenset[str], ...], frozenset[str]]] = {}
+        self._names_kept = 0
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -61,14 +65,35 @@ class PlanCache:
 
     def names(self, names: frozenset[str]) -> frozenset[str]:
         """The one object that stands for equal sets, so that comparing them costs nothing."""
-        if len(self._names) >= NAME_SETS:
-            self._names.clear()
-        return self._names.setdefault(names, names)
+        found = self._names.get(names)
+        if found is None:
+            if self._names_kept > NAMES:
+                self._names.clear()
+                self._changed.clear()
+                self._names_kept = 0
+            found = self._names[names] = names
+            self._names_kept += len(names) + 1
+        return found
+
+    def changed_names(
+        self, names: frozenset[str], added: frozenset[str], gone: frozenset[str]
+    ) -> frozenset[str]:
+        """The one object for *names* with some more and some less, worked out once for all streams
+        that say the same.
+        """
+        key = (names, added, gone)
+        found = self._changed.get(key)
+        if found is None:
+            found = self.names((names | added) - gone)
+            self._changed[key] = found
+            self._names_kept += len(added) + len(gone) + 1
+        return found
 
 
 def _size(plan: Plan) -> int:
     """Its own bytes, and those of the states that nobody else may be in any more."""
-    size = 1024 + _NAME_BYTES * len(plan.known.resources)
+    size = 1024 + _NAME_BYTES * entries_held(plan.known.resources)
     if plan.response is not None:
-        size += len(plan.response.payload) + _NAME_BYTES * len(plan.response.after.resources)
+        after = entries_held(plan.response.after.resources)
+        size += len(plan.response.payload) + _NAME_BYTES * after
     return size

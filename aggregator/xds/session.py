@@ -202,7 +202,7 @@ class Session:
         """A delta client asks for more, or for less."""
         asked, given_up = request.names - {WILDCARD}, request.unsubscribed - {WILDCARD}
         before = subscription.names
-        subscription.names = self._cache.names((before | asked) - given_up)
+        subscription.names = self._cache.changed_names(before, asked, given_up)
         self._set_wildcard(
             subscription,
             WILDCARD not in request.unsubscribed
