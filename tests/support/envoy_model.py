@@ -195,9 +195,7 @@ class EnvoyModel:
         if before is None:
             self._first(kind, names)
         elif self.delta:
-            self.uplink.append(
-                Request(kind.type_url, names - before, unsubscribed=before - names)
-            )
+            self.uplink.append(Request(kind.type_url, names - before, unsubscribed=before - names))
         else:
             nonce = self._nonces.get(kind, "")
             self.uplink.append(Request(kind.type_url, names, nonce))

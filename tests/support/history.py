@@ -3,11 +3,11 @@
 The names are few, so that services, rules and proxies meet, contradict and leave each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from aggregator.model.change import Change
 from aggregator.model.config import Config, ConfigKey
@@ -85,7 +85,30 @@ class RemoveConfig(Struct, frozen=True):
     key: ConfigKey
 
 
-Step = PutService | PutEndpoints | RemoveService | PutConfig | RemoveConfig
+class AmendService(Struct, frozen=True):
+    """One field of a service changes."""
+
+    key: ServiceKey
+    field: str
+    value: Any
+
+
+class ExportConfig(Struct, frozen=True):
+    """Nothing but a rule's `exportTo` changes."""
+
+    key: ConfigKey
+    export_to: tuple[str, ...]
+
+
+Step = (
+    PutService
+    | PutEndpoints
+    | RemoveService
+    | AmendService
+    | PutConfig
+    | RemoveConfig
+    | ExportConfig
+)
 
 
 def play(step: Step, source: MemorySource) -> list[Change]:
@@ -101,6 +124,17 @@ def play(step: Step, source: MemorySource) -> list[Change]:
             return [source.put_config(config)]
         case RemoveConfig(key):
             return [source.remove_config(key)] if key in source.configs else []
+        case AmendService(key, field, value):
+            if key not in source.services:
+                return []
+            amended = structs.replace(source.services[key], **{field: value})
+            return [source.put_service(amended, *source.endpoints(key))]
+        case ExportConfig(key, export_to):
+            if key not in source.configs:
+                return []
+            old = source.configs[key]
+            spec = structs.replace(old.spec, export_to=export_to)
+            return [source.put_config(structs.replace(old, spec=spec))]
 
 
 def endpoints() -> st.SearchStrategy[tuple[Endpoint, ...]]:
@@ -247,7 +281,15 @@ def _destination_rule(draw: st.DrawFn) -> dict[str, Any]:
 def _sidecar(draw: st.DrawFn) -> dict[str, Any]:
     hosts = st.lists(
         st.sampled_from(
-            ["*/*", "./*", "shop/*", "bank/*", "*/api.example.com", "~/*", "./a.shop.svc.cluster.local"]
+            [
+                "*/*",
+                "./*",
+                "shop/*",
+                "bank/*",
+                "*/api.example.com",
+                "~/*",
+                "./a.shop.svc.cluster.local",
+            ]
         ),
         min_size=1,
         max_size=2,
@@ -294,14 +336,13 @@ def configs(draw: st.DrawFn) -> Config:
     export = draw(st.sampled_from(EXPORTS))
     if export and of is not Sidecar and name != "delegate":
         spec["exportTo"] = list(export)
-    made = rule(
+    return rule(
         of,
         spec,
         name=name,
         namespace=draw(st.sampled_from(NAMESPACES)),
         created=draw(st.sampled_from([0.0, 1.0, 2.0])),
     )
-    return made
 
 
 def is_valid(config: Config) -> bool:
@@ -318,6 +359,21 @@ def steps() -> st.SearchStrategy[Step]:
         st.sampled_from(NAMESPACES),
         st.sampled_from(["one", "two", "delegate"]),
     )
+    exported = st.builds(
+        ConfigKey,
+        st.sampled_from(["VirtualService", "DestinationRule"]),
+        st.sampled_from(NAMESPACES),
+        st.sampled_from(["one", "two"]),
+    )
+    amendment = st.sampled_from(
+        [
+            *(("export_to", each or ("*",)) for each in EXPORTS),
+            *(("ports", (each,)) for each in PORTS),
+            *(("addresses", each) for each in ((), ADDRESSES[:1], ADDRESSES[1:])),
+            *(("created", each) for each in (0.0, 1.0, 2.0)),
+            *(("headless", each) for each in (True, False)),
+        ]
+    )
     put_service = st.builds(PutService, services(), endpoints())
     put_config = st.builds(PutConfig, configs().filter(is_valid))
     return st.one_of(
@@ -328,6 +384,8 @@ def steps() -> st.SearchStrategy[Step]:
         st.builds(PutEndpoints, st.sampled_from(KEYS), endpoints()),
         st.builds(RemoveService, st.sampled_from(KEYS)),
         st.builds(RemoveConfig, key),
+        st.builds(lambda key, change: AmendService(key, *change), st.sampled_from(KEYS), amendment),
+        st.builds(ExportConfig, exported, st.sampled_from(EXPORTS)),
     )
 
 
@@ -371,6 +429,3 @@ def proxies(draw: st.DrawFn) -> tuple[Proxy, bool]:
         generator=generator,
         interception_mode=draw(st.sampled_from(["", "NONE", "TPROXY"])),
     ), not generator and draw(st.booleans())
-
-
-Batches = Sequence[Sequence[Step]]

@@ -110,11 +110,11 @@ class Play:
     def push(self) -> None:
         """Make the view consistent, as generators do, and tell the session."""
         bodies = self._bodies
-        in_use = set().union(*(each.routes for (kind, _), each in bodies.items() if kind is LISTENER))
+        listeners = [body for (kind, _), body in bodies.items() if kind is LISTENER]
+        in_use = set().union(*(body.routes for body in listeners))
         for kind, name in tuple(bodies):
-            if kind in (ROUTE, VIRTUAL_HOST) and name.partition("/")[0] not in in_use:
-                del bodies[kind, name]
-            elif kind is VIRTUAL_HOST and not self.delta:
+            orphan = kind in (ROUTE, VIRTUAL_HOST) and name.partition("/")[0] not in in_use
+            if orphan or (kind is VIRTUAL_HOST and not self.delta):
                 del bodies[kind, name]
         for name in in_use:
             bodies.setdefault((ROUTE, name), Body(name, "good 0"))
