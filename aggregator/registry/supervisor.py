@@ -56,6 +56,11 @@ class _Runner:
         self.ended = False
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is in sync, or was waited for long enough."""
+        return self.synced or self.late
+
     def end(self) -> None:
         """Stop for good."""
         self.ended = True
@@ -87,6 +92,7 @@ class Supervisor:
         self._in_thread = in_thread
         self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
         self._declared: tuple[RegistrySettings, ...] = ()
+        self._leaving: tuple[RegistrySettings, ...] = ()
         self._runners: dict[str, _Runner] = {}
         self._replacements: dict[str, _Runner] = {}
         self._refused: dict[str, str] = {}
@@ -103,9 +109,19 @@ class Supervisor:
         """Install settings: start what is new, purge what is gone, replace what differs.
 
         Unchanged registries are not disturbed. What differs is replaced once its successor is in
-        sync, and is served until then.
+        sync, and is served until then. So is what is gone while others come, because services may
+        be moving from one to another.
         """
+        names = {settings.name for settings in registries}
+        self._leaving = tuple(
+            settings
+            for settings in (*self._declared, *self._leaving)
+            if settings.name not in names
+            and (runner := self._runners.get(settings.name))
+            and runner.synced
+        )
         self._declared = tuple(registries)
+        self._let_go()
         self._reconcile()
 
     async def run(self) -> None:
@@ -124,10 +140,12 @@ class Supervisor:
     def tick(self) -> None:
         """Do what time alone brings about."""
         self._aggregate.release_due()
+        if self._let_go():
+            self._reconcile()
         now = self._clock()
         for runner in self._runners.values():
             late = now - runner.started >= runner.settings.sync_timeout
-            if late and not (runner.synced or runner.late):
+            if late and not runner.settled:
                 runner.late = True
                 logger = self._about(runner)
                 log = logger.error if runner.settings.required else logger.warning
@@ -141,8 +159,7 @@ class Supervisor:
     def ready(self) -> bool:
         """Whether each required registry is in, or was waited for long enough."""
         return all(
-            runner.synced or runner.late or not runner.settings.required
-            for runner in self._runners.values()
+            runner.settled or not runner.settings.required for runner in self._runners.values()
         )
 
     async def wait_ready(self) -> None:
@@ -166,6 +183,14 @@ class Supervisor:
         return statuses
 
     # Settings
+
+    def _let_go(self) -> bool:
+        """Wait no longer with what is leaving, once all that came is in or has had its time."""
+        runners = [self._runners.get(settings.name) for settings in self._declared]
+        if not self._leaving or any(each is None or not each.settled for each in runners):
+            return False
+        self._leaving = ()
+        return True
 
     def _reconcile(self) -> None:
         """Bring the runners in line with the settings and with what is announced.
@@ -199,7 +224,7 @@ class Supervisor:
         An announced one comes right after its announcer.
         """
         announced = self._aggregate.announced()
-        declared = {settings.name for settings in self._declared}
+        declared = {settings.name for settings in (*self._declared, *self._leaving)}
         wanted: dict[str, tuple[RegistrySettings, str]] = {}
         refused: dict[str, str] = {}
 
@@ -213,7 +238,7 @@ class Supervisor:
                 if decoded is not None:
                     want(decoded, settings.name)
 
-        for settings in self._declared:
+        for settings in (*self._declared, *self._leaving):
             want(settings, "")
         for name, error in refused.items():
             if self._refused.get(name) != error:

@@ -32,7 +32,7 @@ from aggregator.model.service import ServiceKey
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.settings import RegistrySettings
 from aggregator.registry.status import RegistryState
-from aggregator.registry.supervisor import LoadAdapter, Supervisor
+from aggregator.registry.supervisor import TICK, LoadAdapter, Supervisor
 from tests.support.builders import endpoint, service
 from tests.support.clock import FakeClock, settle
 
@@ -372,8 +372,7 @@ async def test_registries_come_and_go_without_disturbing_others() -> None:
     ) as daemon:
         daemon.platform.scripts["vms"] = serving("10.0.0.3")
         daemon.supervisor.apply([registry("vms"), registry("east")])
-        assert daemon.addresses() == ["10.0.0.1"]
-        await daemon.advance()
+        await daemon.advance(TICK)
 
         assert daemon.addresses() == ["10.0.0.1", "10.0.0.3"]
         assert daemon.platform.runs == ["east", "west", "vms"]
@@ -381,6 +380,50 @@ async def test_registries_come_and_go_without_disturbing_others() -> None:
         defined = daemon.aggregate.service(KEY)
         assert defined is not None
         assert defined.registries == ("vms", "east")
+
+
+async def test_what_goes_while_others_come_is_served_until_they_are_in() -> None:
+    """Under a new name, or moved to another registry, a service has no moment without endpoints."""
+    async with running(
+        registry("old"), old=serving("10.0.0.1"), new=failing(AdapterUnavailableError("down"))
+    ) as daemon:
+        daemon.supervisor.apply([registry("new")])
+        await daemon.advance(10)
+        assert daemon.addresses() == ["10.0.0.1"]
+        assert list(daemon.states()) == ["new", "old"]
+
+        daemon.platform.scripts["new"] = serving("10.0.0.2")
+        await daemon.advance(10)
+
+        assert daemon.addresses() == ["10.0.0.2"]
+        assert list(daemon.states()) == ["new"]
+        assert daemon.platform.ended.count("old") == 1
+
+
+async def test_what_goes_does_not_wait_for_ever() -> None:
+    """A registry that never answers keeps no other one from being taken away."""
+    async with running(registry("old"), old=serving("10.0.0.1"), new=silent) as daemon:
+        daemon.supervisor.apply([registry("new", sync_timeout=30)])
+        await daemon.advance(29)
+        assert daemon.addresses() == ["10.0.0.1"]
+        await daemon.advance(2)
+        assert daemon.addresses() == []
+
+
+async def test_what_goes_alone_goes_at_once() -> None:
+    """There is nothing to wait for; and whoever comes back before the end was never away."""
+    async with running(
+        registry("east"), registry("west"), east=serving("10.0.0.1"), west=serving("10.0.0.2")
+    ) as daemon:
+        daemon.supervisor.apply([registry("east")])
+        assert daemon.addresses() == ["10.0.0.1"]
+
+        daemon.platform.scripts["new"] = silent
+        daemon.supervisor.apply([registry("new")])
+        daemon.supervisor.apply([registry("east"), registry("new")])
+        await daemon.advance(60)
+        assert daemon.addresses() == ["10.0.0.1"]
+        assert daemon.platform.runs.count("east") == 1
 
 
 async def test_only_what_is_read_counts_as_a_difference() -> None:
