@@ -72,9 +72,14 @@ class Problem(Struct, frozen=True, order=True):
     subject: str = ""  # "VirtualService shop/reviews", where there is one
 
     def __str__(self) -> str:
-        """One line for logs and terminals."""
+        """One line for logs and terminals, which what is quoted in it must not control."""
         parts = [str(self.origin), self.subject, self.path, self.message]
-        return ": ".join(part for part in parts if part)
+        text = ": ".join(part for part in parts if part)
+        if text.isprintable():
+            return text
+        return "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        )
 
 
 class ConfigError(MeshError):

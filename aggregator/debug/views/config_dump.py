@@ -164,5 +164,9 @@ VIEW: Final = ViewSpec(
     "What one proxy was sent, in the form of Envoy's config dump; credentials are left out.",
     _read,
     _render,
-    {**PARAMETERS, "types": "only these, of CDS, EDS, LDS and RDS, with commas between"},
+    {
+        **PARAMETERS,
+        "proxyID": "which proxy, always to be given: its node id, or <name>.<namespace>",
+        "types": "only these, of CDS, EDS, LDS and RDS, with commas between",
+    },
 )
