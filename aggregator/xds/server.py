@@ -229,7 +229,7 @@ class XdsServer:
             if len(self._unsettled) > REMEMBERED_NODES:
                 self._unsettled.popitem(last=False)
 
-    def _rejected(self, stream: Stream, rejection: Rejection) -> None:
+    def _rejected(self, stream: Stream, rejection: Rejection, nonce: str) -> None:
         """Log a rejected resource once, however many clients reject it."""
         key = (rejection.type_url, rejection.name, rejection.version)
         if key in self._logged:
@@ -241,6 +241,7 @@ class XdsServer:
             "resource_rejected",
             proxy=_id(stream),
             type_url=rejection.type_url,
+            nonce=nonce,
             resource=rejection.name,
             error=rejection.error,
             origins=list(rejection.origins),

@@ -64,7 +64,7 @@ class Stream:
         *,
         identify: Callable[[Request], Proxy],
         fixed_type: ResourceType | None,
-        on_reject: Callable[["Stream", Rejection], None],
+        on_reject: Callable[["Stream", Rejection, str], None],
         on_identified: Callable[["Stream"], None],
     ) -> None:
         self.session: Final = session
@@ -121,7 +121,7 @@ class Stream:
             if request.error is not None:
                 self._note_nack(request)
             for rejection in self.session.receive(request, now):
-                self._on_reject(self, rejection)
+                self._on_reject(self, rejection, request.nonce)
             for kind, seconds in self.session.take_converged():
                 metrics.of_type(kind.label).convergence_time.observe(seconds)
             for kind in self.session.take_expired():

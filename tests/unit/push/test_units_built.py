@@ -8,13 +8,19 @@ import pytest
 
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable, Resource, Unit, View
 from aggregator.model.change import Change
+from aggregator.model.config import Config
+from aggregator.model.registry import Content, ShardKey
 from aggregator.model.service import ServiceKey
 from aggregator.push.engine import Engine
+from aggregator.registry.aggregate import Aggregate
 from config.kinds.destination_rule import DestinationRule
+from config.kinds.service_entry import ServiceEntry
 from config.kinds.sidecar import Sidecar
 from config.kinds.virtual_service import VirtualService
+from config.kinds.workload_entry import WorkloadEntry
 from config.mesh import MeshConfig
 from tests.support.builders import endpoint, port, rule, service
+from tests.support.clock import FakeClock
 from tests.support.mesh import MemorySource, generator_table, make_engine
 from tests.support.proxy import Silent, proxy
 
@@ -221,3 +227,115 @@ async def test_unrelated_selector_moves_nobody(mesh: Fixture) -> None:
 
 def _to(host: str) -> dict[str, object]:
     return {"destination": {"host": host}}
+
+
+async def test_rule_of_the_root_namespace_builds_its_host_only(mesh: Fixture) -> None:
+    """A rule for all namespaces is no reason to build what it does not speak of."""
+    policy = {"connectionPool": {"tcp": {"connectTimeout": "3s"}}}
+    config = rule(DestinationRule, {"host": S1, "trafficPolicy": policy}, namespace="istio-system")
+    built = await mesh.change(mesh.source.put_config(config))
+    assert built == {f"CDS host/{S1}": 1, f"EDS host/{S1}": 1, f"VHDS route_host/{S1}": 2}
+
+
+async def test_wildcard_rule_builds_the_hosts_that_it_covers(mesh: Fixture) -> None:
+    """And of the hosts that a narrower rule speaks of, it finds out just that."""
+    host = "a.example.com"
+    await mesh.change(mesh.source.put_service(service(host, port(80)), endpoint()))
+    config = rule(DestinationRule, {"host": "*.example.com"})
+    built = await mesh.change(mesh.source.put_config(config))
+    assert {each.partition(" ")[2] for each in built} == {f"host/{host}", f"route_host/{host}"}
+
+
+async def test_delegate_builds_the_virtual_host_that_leads_to_it(mesh: Fixture) -> None:
+    """A delegate has no host of its own; its change reaches the rule that names it."""
+    root = rule(
+        VirtualService,
+        {"hosts": [S1], "http": [{"delegate": {"name": "part", "namespace": "shop"}}]},
+        name="root",
+    )
+    part = rule(VirtualService, {"http": [{"route": [_to(S1)]}]}, name="part")
+    await mesh.change(mesh.source.put_config(root), mesh.source.put_config(part))
+    again = rule(VirtualService, {"http": [{"timeout": "3s", "route": [_to(S1)]}]}, name="part")
+    assert await mesh.change(mesh.source.put_config(again)) == {f"VHDS route_host/{S1}": 2}
+
+
+async def test_hidden_service_builds_its_own_units_and_its_port(mesh: Fixture) -> None:
+    """Whom a service is exported to decides who sees it, and nothing about others."""
+    hidden = service(S1, port(80), export_to=["."])
+    built = await mesh.change(mesh.source.put_service(hidden, *mesh.source.endpoints(KEY)))
+    assert {each.partition(" ")[2] for each in built} == {
+        f"host/{S1}",
+        f"route_host/{S1}",
+        "port/80",
+    }
+
+
+class RegistryFixture(Fixture):
+    """The same over the registry layer, so that what rules become of services counts too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aggregate = Aggregate(lambda changes: self.told.extend(changes), clock=FakeClock())
+        self.told: list[Change] = []
+        self.sink = self.aggregate.sink("files")
+        self.put(entry("front.example.com", "10.0.0.1"), workload("w1", "10.1.0.1"))
+        self.told.clear()
+        self.engine = make_engine(self.aggregate, generators=self.log.table())
+
+    def put(self, *configs: Config) -> None:
+        """Add or replace rules, each in a scope of its own, as files are."""
+        for config in configs:
+            shard = ShardKey("files", config.name, Content.RULES)
+            self.sink.update(shard, str(config.key), config)
+
+    async def push(self, *configs: Config) -> dict[str, int]:
+        """Push what these rules change; returns what was built."""
+        self.told.clear()
+        self.put(*configs)
+        return await self.change(*self.told)
+
+
+def entry(host: str, address: str = "", **selected: str) -> Config:
+    """A ServiceEntry with one endpoint, or one that selects workloads."""
+    spec: dict[str, object] = {
+        "hosts": [host],
+        "resolution": "STATIC",
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+    }
+    if address:
+        spec["endpoints"] = [{"address": address}]
+    else:
+        spec["workloadSelector"] = {"labels": selected}
+    return rule(ServiceEntry, spec, name=host.partition(".")[0])
+
+
+def workload(name: str, address: str) -> Config:
+    """A WorkloadEntry of the application ``vm``."""
+    return rule(WorkloadEntry, {"address": address, "labels": {"app": "vm"}}, name=name)
+
+
+@pytest.fixture
+async def town() -> RegistryFixture:
+    """A started fixture with a registry layer."""
+    fixture = RegistryFixture()
+    await fixture.start()
+    return fixture
+
+
+async def test_service_entry_whose_endpoint_changes_is_an_endpoint_change(
+    town: RegistryFixture,
+) -> None:
+    """A VM that moves costs one assignment, though a rule object changed."""
+    built = await town.push(entry("front.example.com", "10.0.0.2"))
+    assert built == {"EDS host/front.example.com": 1}
+
+
+async def test_workload_entry_builds_the_services_that_select_it(town: RegistryFixture) -> None:
+    """And none of those that do not."""
+    await town.push(entry("vm.example.com", app="vm"))
+    assert await town.push(workload("w2", "10.1.0.2")) == {"EDS host/vm.example.com": 1}
+
+
+async def test_workload_entry_that_nobody_selects_builds_nothing(town: RegistryFixture) -> None:
+    """It is known, and no more."""
+    assert await town.push(workload("w3", "10.1.0.3")) == {}
