@@ -133,7 +133,7 @@ class ViewState:
         """Give a unit its say on a name. Where several claim one, the first in their order has it,
         on every replica.
         """
-        state = self._types.setdefault(type_url, _TypeState())
+        state = self._type(type_url)
         owner = state.owners.get(name)
         claims = state.contested.get(name)
         if claims is not None or owner not in (None, place):
@@ -157,6 +157,12 @@ class ViewState:
         spec, unit = place
         return (unit.root, unit.key, self.specs.index(spec))
 
+    def _type(self, type_url: str) -> _TypeState:
+        state = self._types.get(type_url)
+        if state is None:
+            state = self._types[type_url] = _TypeState()
+        return state
+
     def _route(self, type_url: str, name: str, resource: Resource | None) -> None:
         if type_url in self._whole_of:
             group = name.rpartition("/")[0]
@@ -178,7 +184,7 @@ class ViewState:
             self._store(type_url, name, resource)
 
     def _store(self, type_url: str, name: str, resource: Resource | None) -> None:
-        state = self._types.setdefault(type_url, _TypeState())
+        state = self._type(type_url)
         if resource is None:
             if state.resources.pop(name, None) is None:
                 return

@@ -506,6 +506,8 @@ class Session:
             if not added or (have is None and not unasked):
                 return False
             return self._hold(subscription.kind.type_url, name, now, self._waits.separate)
+        if not self._cold:
+            return False
         until = max((self._cold.get(each, 0.0) for each in want.clusters), default=0.0)
         if now < until:
             self._retry_at = min(self._retry_at, until)
