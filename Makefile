@@ -5,13 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Real API servers for the tests are built with Go; without one on the PATH, it comes as a package.
-GO_WANTED := 1.26
-
 # Code that is linted, formatted and typed.
 CODE := $(wildcard adapters agent aggregator bench config examples scripts stubs tests)
 
-# Programs that packages bring (envoy, etcd) are found like those of the machine.
+# Programs that packages bring (envoy) are found like those of the machine.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Arguments for pytest and the benchmark: make test ARGS='-k locality'
@@ -26,14 +23,11 @@ help:  ## Print this list
 .PHONY: install
 install: $(INSTALLED)  ## Create .venv with the locked dependencies and the project
 
-$(INSTALLED): pyproject.toml requirements-dev.lock requirements-go.lock
+$(INSTALLED): pyproject.toml requirements-dev.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing the locked dependencies (about a minute on a fresh machine)"
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@printf 'go%s\n%s\n' $(GO_WANTED) "$$(go env GOVERSION 2>/dev/null)" | sort -VC || { \
-		echo "There is no Go $(GO_WANTED) on the PATH: installing one for the tests"; \
-		$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements-go.lock; }
 	@echo "Installing the project"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@echo "Generating type stubs for the Envoy messages"
@@ -85,7 +79,6 @@ lock: install  ## Resolve the dependencies again and write the lock files
 	$(COMPILE) pyproject.toml --extra all --output-file requirements.lock
 	$(COMPILE) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(COMPILE) requirements-build.in --output-file requirements-build.lock
-	$(COMPILE) requirements-go.in --output-file requirements-go.lock
 
 # No header and no index lines: a lock file says what is installed, not where from.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
