@@ -116,13 +116,14 @@ class XdsServer:
         """Listen on ``host:port`` (port 0 picks one); returns the port. Raises ConfigError if it is
         taken.
         """
+        credentials = await asyncio.to_thread(_reloading_credentials, tls) if tls else None
         server = grpc.aio.server(options=OPTIONS)
         for service, method, delta, kind in METHODS:
             server.add_generic_rpc_handlers((self._handler(service, method, delta, kind),))
         try:
             port = (
-                server.add_secure_port(address, _reloading_credentials(tls))
-                if tls
+                server.add_secure_port(address, credentials)
+                if credentials
                 else server.add_insecure_port(address)
             )
         except RuntimeError as error:
