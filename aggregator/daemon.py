@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from prometheus_client import CollectorRegistry
 
-from aggregator import logs
+from aggregator import collector, logs
 from aggregator.debug.http import HttpServer, build_app
 from aggregator.debug.metrics import StateCollector
 from aggregator.debug.sources import SettingsStatus, Sources
@@ -68,6 +68,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ListenError if an address is taken."""
+        collector.expect_growth()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_asked)
@@ -212,6 +213,7 @@ def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Even
         settings=_push_settings(settings.push),
         metrics=Metrics(metrics),
         clock=time.monotonic,
+        on_first_view=collector.settle,
     )
     supervisor = Supervisor(aggregate, decode_announced=decode_announced)
     supervisor.apply(settings.registries)

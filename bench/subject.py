@@ -13,7 +13,7 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from adapters.files.adapter import FilesAdapter, FilesSettings
-from aggregator import logs
+from aggregator import collector, logs
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable
 from aggregator.model.discovery import find
 from aggregator.model.errors import Origin
@@ -83,6 +83,7 @@ class Subject:
             settings=PushSettings(),
             metrics=Metrics(CollectorRegistry()),
             clock=time.monotonic,
+            on_first_view=collector.settle,
         )
         self._supervisor: Final = Supervisor(self._aggregate, load_adapter=self._load_adapter)
         types = {type_url: specs[0].kind for type_url, specs in generators.items()}
@@ -148,5 +149,6 @@ def _generators() -> GeneratorTable:
 async def run_subject(commands: Commands) -> None:
     """The process of the control plane."""
     logs.configure(logs.Level.INFO, logs.Format.JSON, sys.stderr)
+    collector.expect_growth()
     start = await commands.take()
     await Subject(start).run(commands)

@@ -85,6 +85,7 @@ class Engine:
         settings: PushSettings,
         metrics: Metrics,
         clock: Callable[[], float],
+        on_first_view: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings: Final = settings
         self.metrics: Final = metrics
@@ -94,6 +95,7 @@ class Engine:
         self.views: Final[dict[ViewKey, ViewState]] = {}
         self.pushes: int = 0
         self._source: Final = source
+        self._on_first_view: Callable[[], None] | None = on_first_view
         self._specs: Final = tuple(spec for specs in generators.values() for spec in specs)
         self._attributes: Final = frozenset[str]().union(*(spec.attributes for spec in self._specs))
         self._members: Final[dict[Subscriber, _Member]] = {}
@@ -301,6 +303,10 @@ class Engine:
         self._install(built)
         view.idle_since = self.clock()
         self.views[key] = view
+        if self._on_first_view is not None:
+            # Other views share most of what was built: now nearly all is in memory that ever will.
+            self._on_first_view()
+            self._on_first_view = None
         return view
 
     async def _moves(self) -> list[tuple[Subscriber, _Member]]:

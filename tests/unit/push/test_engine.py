@@ -57,7 +57,10 @@ def proxy(namespace: str = "shop", **labels: str) -> Proxy:
 
 
 def engine_of(
-    source: MemorySource, clock: Callable[[], float], generators: GeneratorTable | None = None
+    source: MemorySource,
+    clock: Callable[[], float],
+    generators: GeneratorTable | None = None,
+    on_first_view: Callable[[], None] = lambda: None,
 ) -> Engine:
     """An engine over what *source* has at first."""
     engine = Engine(
@@ -69,6 +72,7 @@ def engine_of(
         settings=PushSettings(),
         metrics=Metrics(CollectorRegistry()),
         clock=clock,
+        on_first_view=on_first_view,
     )
     for key in source.service_keys():
         engine.submit([source.put_service(source.services[key], *source.all_endpoints[key])])
@@ -284,3 +288,15 @@ async def test_lone_change_of_a_running_engine_is_pushed() -> None:
     assert [sorted(diff.values()) for diff in stream.diffs] == [[frozenset({NAME})]]
     runner.cancel()
     await asyncio.wait([runner])
+
+
+async def test_first_view_is_told_of_once() -> None:
+    """What is done when all is in memory must not be done again: streams are open by then."""
+    told: list[bool] = []
+    engine = engine_of(reviews(), Time(), on_first_view=lambda: told.append(bool(engine.units)))
+    assert told == []
+
+    for namespace in ("shop", "bank"):
+        await engine.attach(Silent(), proxy(namespace), vhds=True)
+
+    assert told == [True]
