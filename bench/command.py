@@ -15,6 +15,9 @@ from bench.plan import cases, growth
 from bench.report import Report, machine, now, print_report, write_json
 from bench.run import Limits, Runner
 
+WIDTH: Final = 148
+"""What the table takes; rich would cut it to 80 where the output is no terminal."""
+
 RESULTS: Final = Path(__file__).parent / "results"
 
 
@@ -38,7 +41,7 @@ def main(*, quick: bool, only: str, rounds: int | None, clients: int, output: Pa
         measured = _measure(runner, _chosen(cases(quick=quick), only, rounds), failed)
         grown = _measure(runner, _chosen(growth(quick=quick), only, rounds), failed)
     report = Report(here, at, measured, Growth(grown) if len(grown) > 1 else None, failed)
-    print_report(report, Console())
+    print_report(report, Console(width=max(WIDTH, errors.width)))
     path = output or RESULTS / f"{at}.json"
     write_json(report, path)
     errors.print(f"Written to {path}")

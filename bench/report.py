@@ -95,17 +95,16 @@ def print_report(report: Report, console: Console) -> None:
 
 def _rows(rows: Sequence[Row]) -> Table:
     table = Table(title="A change, and connecting", show_lines=True)
-    _columns(table, "row", "p50", "p99", "max", "floor p50", "p99", "× p50", "× p99")
-    _columns(table, "CPU s", "floor", "peak MB", "sent MB", "messages", "goal")
+    _columns(table, "row", "ms p50 / p99 / max", "floor p50 / p99", "ratio p50 / p99")
+    _columns(table, "CPU s / floor", "peak MB", "MB sent", "messages", "goal")
     for row in rows:
         server, floor = row.server, row.floor
         table.add_row(
             row.case.title,
-            *(_short(each) for each in (server.p50, server.p99, server.slowest)),
-            *(_short(each) for each in (floor.p50, floor.p99)),
-            *(f"{each:.2f}" for each in (row.ratio, row.ratio_p99)),
-            f"{server.cpu_seconds:.3f}",
-            f"{floor.cpu_seconds:.3f}",
+            _numbers(server.p50, server.p99, server.slowest),
+            _numbers(floor.p50, floor.p99),
+            f"{row.ratio:.2f} / {row.ratio_p99:.2f}",
+            f"{server.cpu_seconds:.3f} / {floor.cpu_seconds:.3f}",
             f"{server.peak_mb:.0f}",
             f"{server.sent_mb:.2f}",
             f"{server.messages:.0f}",
@@ -116,34 +115,39 @@ def _rows(rows: Sequence[Row]) -> Table:
 
 def _growth(growth: Growth) -> Table:
     table = Table(title="Growth: one endpoint changes in ever larger meshes, 10 proxies, delta")
-    _columns(table, "services", "p50", "p99", "floor p50", "× p50", "CPU ms", "peak MB")
+    _columns(table, "services", "ms p50 / p99", "floor p50 / p99", "ratio p50 / p99")
+    _columns(table, "CPU ms / floor", "peak MB")
     for row in growth.rows:
+        server, floor = row.server, row.floor
         table.add_row(
             f"{row.case.services:,}",
-            *(_short(each) for each in (row.server.p50, row.server.p99, row.floor.p50)),
-            f"{row.ratio:.2f}",
-            f"{row.server.cpu_seconds * 1000:.1f}",
-            f"{row.server.peak_mb:.0f}",
+            _numbers(server.p50, server.p99),
+            _numbers(floor.p50, floor.p99),
+            f"{row.ratio:.2f} / {row.ratio_p99:.2f}",
+            f"{server.cpu_seconds * 1000:.1f} / {floor.cpu_seconds * 1000:.1f}",
+            f"{server.peak_mb:.0f}",
         )
-    table.caption = _judged(growth.verdicts())
+    smallest, largest = growth.rows[0].case.services, growth.rows[-1].case.services
+    table.caption = (
+        f"{largest:,} services cost {growth.cpu_seconds:.2f} times the CPU of {smallest:,}, "
+        f"and {growth.milliseconds:.2f} times the time\n{_judged(growth.verdicts())}"
+    )
     return table
 
 
 def _columns(table: Table, *names: str) -> None:
     for name in names:
         words = name in ("row", "goal")
-        table.add_column(name, justify="left" if words else "right", no_wrap=not words)
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != "row")
 
 
-def _short(milliseconds: float) -> str:
-    return f"{milliseconds:.1f}" if milliseconds < 100 else f"{milliseconds:.0f}"
+def _numbers(*milliseconds: float) -> str:
+    return " / ".join(f"{each:.1f}" if each < 100 else f"{each:.0f}" for each in milliseconds)
 
 
 def _judged(verdicts: Iterable[Verdict]) -> str:
     return "\n".join(
-        f"[green]{each.bound}: reached ({each.measured:.3g})[/]"
-        if each.reached
-        else f"[red]{each.bound}: not reached ({each.measured:.3g})[/]"
+        f"[green]reached {each.bound}[/]" if each.reached else f"[red]missed {each.bound}[/]"
         for each in verdicts
     )
 
