@@ -102,7 +102,7 @@ class XdsServer:
         self._ready: Final = ready
         self.streams: Final[set[Stream]] = set()
         self.types: Final = types
-        self._budget: Final = Budget(engine.settings.in_flight)
+        self.budget: Final = Budget(engine.settings.in_flight)
         self._stalls: Final = StallWatch(engine.settings.write_timeout, STALL_PATIENCE)
         self._cache: Final = PlanCache()
         self._decoders: Final = {delta: RequestDecoder(delta=delta) for delta in (False, True)}
@@ -177,19 +177,21 @@ class XdsServer:
             self.engine,
             session,
             self._decoders[delta],
-            self._budget,
+            self.budget,
             self._stalls,
             identify=self._identify,
             fixed_type=kind,
             on_reject=self._rejected,
             on_identified=self._identified,
+            on_stalled=self._gone,
         )
         self.streams.add(stream)
         self.engine.metrics.connected.inc()
         try:
             await stream.run()
         except DisconnectedError:
-            return
+            # There is nobody to be told anything.
+            raise asyncio.CancelledError from None
         except StreamError as error:
             log.warning("stream_closed", proxy=_id(stream), peer=stream.peer, reason=str(error))
             await context.abort(_status_of(error), str(error))
@@ -197,12 +199,18 @@ class XdsServer:
             # The boundary of a stream: a mistake of ours in serving one client must not reach the
             # others, nor be lost in gRPC's own log.
             log.exception("stream_failed", proxy=_id(stream), peer=stream.peer)
-            await context.abort(grpc.StatusCode.INTERNAL, "the server failed to serve this stream")
+            await context.abort(grpc.StatusCode.INTERNAL, "the server failed on this stream")
         finally:
-            self.streams.discard(stream)
-            self.engine.metrics.connected.dec()
-            self._remember(stream)
-            log.info("client_disconnected", proxy=_id(stream), peer=stream.peer)
+            self._gone(stream)
+
+    def _gone(self, stream: Stream) -> None:
+        """The client left, or counts as gone because it takes nothing."""
+        if stream not in self.streams:
+            return
+        self.streams.discard(stream)
+        self.engine.metrics.connected.dec()
+        self._remember(stream)
+        log.info("client_disconnected", proxy=_id(stream), peer=stream.peer)
 
     def _identify(self, request: Request) -> Proxy:
         world = self.engine.world
@@ -250,8 +258,8 @@ class XdsServer:
 
 
 def _status_of(error: StreamError) -> grpc.StatusCode:
-    stalled = isinstance(error, WriteTimeoutError)
-    return grpc.StatusCode.DEADLINE_EXCEEDED if stalled else grpc.StatusCode.INVALID_ARGUMENT
+    late = isinstance(error, WriteTimeoutError)
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.INVALID_ARGUMENT
 
 
 def _id(stream: Stream) -> str:

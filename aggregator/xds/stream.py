@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 from typing import Protocol as Interface
 
 import structlog
@@ -66,6 +66,7 @@ class Stream:
         fixed_type: ResourceType | None,
         on_reject: Callable[["Stream", Rejection, str], None],
         on_identified: Callable[["Stream"], None],
+        on_stalled: Callable[["Stream"], None],
     ) -> None:
         self.session: Final = session
         self.peer: Final = transport.peer
@@ -80,6 +81,9 @@ class Stream:
         self._fixed_type: Final = fixed_type
         self._on_reject: Final = on_reject
         self._on_identified: Final = on_identified
+        self._on_stalled: Final = on_stalled
+        self._stalled = False
+        self._ended = False
         self._wake: Final = asyncio.Event()
         self._log = log
 
@@ -95,23 +99,46 @@ class Stream:
         self.session.view_moved(view, self._engine.clock())
         self._wake.set()
 
+    def stalled(self) -> None:
+        """The client takes nothing: it gets nothing more, and is told once it can be."""
+        self._stalled = True
+        self._engine.metrics.write_timeouts.inc()
+        self._engine.detach(self)
+        self.session.view = None
+        self._on_stalled(self)
+
     # The loop
 
     async def run(self) -> None:
-        """Serve until the client closes or is cancelled; raises StreamError for a broken client."""
+        """Serve until the client closes or is cancelled; raises StreamError for a broken client.
+
+        When it raises nothing is being written: gRPC can only tell the client why after that.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(self._write_all())
-                await self._read_all()
-                writer.cancel()
+                tasks.create_task(self._write_all())
+                failure = await self._read_until_end()
+                self._ended = True
+                self._wake.set()
         except* StreamError as errors:
             raise errors.exceptions[0] from None
         finally:
             self._engine.detach(self)
+        if failure is not None:
+            raise failure
+
+    async def _read_until_end(self) -> Exception | None:
+        try:
+            await self._read_all()
+        except Exception as error:  # noqa: BLE001 - raised again when the writer is at rest
+            return error
+        return None
 
     async def _read_all(self) -> None:
         metrics = self._engine.metrics
         async for raw in self._transport.requests():
+            if self._stalled:
+                continue
             request = self._decoder.decode(raw)
             if self._fixed_type is not None:
                 request = _with_type(request, self._fixed_type)
@@ -147,20 +174,14 @@ class Stream:
         )
 
     async def _write_all(self) -> None:
-        writer = asyncio.current_task()
-        if writer is None:
-            message = "a stream is written to by a task"
-            raise RuntimeError(message)
-        while True:
+        while not self._ended:
             await self._wait()
-            if self.session.view is None:
-                continue
-            while True:
+            while self.session.view is not None and not self._ended:
                 response = self.session.next_response(self._engine.clock())
                 if response is None:
+                    self._engine.flushed(self)
                     break
-                await self._write(response, writer)
-            self._engine.flushed(self)
+                await self._write(response)
 
     async def _wait(self) -> None:
         wake_at = self.session.wake_at()
@@ -175,18 +196,18 @@ class Stream:
                 pass  # what waited for this time is due
         self._wake.clear()
 
-    async def _write(self, response: Response, writer: "asyncio.Task[Any]") -> None:
+    async def _write(self, response: Response) -> None:
         size = len(response.payload)
         share = await self._budget.take(size)
-        self._stalls.begin(writer, share)
+        self._stalls.begin(self, share)
         try:
             await self._transport.write(response.payload)
         finally:
             share.give_back()
-            if self._stalls.end(writer):
-                self._engine.metrics.write_timeouts.inc()
-                message = f"the client took nothing for {self._stalls.longest:g} s"
-                raise WriteTimeoutError(message)
+            self._stalls.end(self)
+        if self._stalled:
+            message = f"the client took nothing for {self._stalls.longest:g} s"
+            raise WriteTimeoutError(message)
         kind = self.session.kind(response.type_url)
         metrics = self._engine.metrics.of_type(kind.label if kind else response.type_url)
         metrics.pushes.inc()

@@ -337,6 +337,34 @@ async def connected(
         await channel.close()
 
 
+@asynccontextmanager
+async def many_connected(
+    address: str, count: int, *, delta: bool
+) -> AsyncIterator[list[XdsClient]]:
+    """Many clients over a few connections."""
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(10)]
+    clients = [
+        XdsClient(
+            channels[number % len(channels)],
+            delta=delta,
+            who=node(f"vm-{number}"),
+            only=None,
+            wait=False,
+        )
+        for number in range(count)
+    ]
+    readers = [asyncio.create_task(client.read()) for client in clients]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            client.resume()
+            client.cancel()
+        await asyncio.wait(readers)
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+
 def routes_of(listeners: Iterable[bytes]) -> set[str]:
     """Route tables that these listeners name."""
     found: set[str] = set()
