@@ -15,6 +15,7 @@ from aggregator.generators.spec import (
 from aggregator.model.service import ServiceKey
 from tests.support.builders import endpoint, port, service
 from tests.support.mesh import MemorySource, Mesh, running_mesh
+from tests.support.poll import eventually
 from tests.support.xds_client import XdsClient, connected, node
 
 VARIANTS: Final = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
@@ -41,6 +42,14 @@ async def change_cluster(mesh: Mesh, number: int, san: str) -> None:
     """Change what is in a service's cluster."""
     made = service(HOSTS[number], port(80), resolution="DNS", subject_alt_names=[san])
     await mesh.apply(mesh.source.put_service(made, endpoint(f"10.0.0.{number}")))
+
+
+async def heard(mesh: Mesh, kind: ResourceType, *names: str, wildcard: bool = False) -> None:
+    """Wait until the server knows that the one client wants just this."""
+    (stream,) = mesh.server.streams
+    subscription = stream.session.subscriptions[kind.type_url]
+    wanted = (wildcard, frozenset(names))
+    await eventually(lambda: (subscription.wildcard, subscription.names) == wanted)
 
 
 @VARIANTS
@@ -114,7 +123,7 @@ async def test_unsubscribed_name_is_not_sent_any_more(delta: bool) -> None:
     async with running_mesh(source()) as mesh, connected(mesh.address, delta=delta) as client:
         await client.get(ENDPOINT, NAMES[0], NAMES[1])
         await client.unsubscribe(ENDPOINT, NAMES[0])
-        assert await client.is_quiet()
+        await heard(mesh, ENDPOINT, NAMES[1])
         await change_endpoints(mesh, 0, "10.0.0.50")
         assert await client.is_quiet()
         await change_endpoints(mesh, 1, "10.0.0.51")
@@ -129,11 +138,13 @@ async def test_star_is_the_wildcard_beside_names(delta: bool) -> None:
         first = await client.get(CLUSTER, "*", NAMES[0])
         assert set(first.names) == {*NAMES, *FIXED}
         await client.unsubscribe(CLUSTER, "*")
+        await heard(mesh, CLUSTER, NAMES[0])
         await change_cluster(mesh, 1, "b.example.com")
         assert await client.is_quiet()
         await change_cluster(mesh, 0, "a.example.com")
         assert (await client.take(CLUSTER)).names == [NAMES[0]]
         await client.unsubscribe(CLUSTER, NAMES[0])
+        await heard(mesh, CLUSTER)
         await change_cluster(mesh, 0, "c.example.com")
         assert await client.is_quiet(), "no names any more is no wildcard"
 
@@ -156,6 +167,7 @@ async def test_names_added_to_an_implicit_wildcard_leave_it() -> None:
         await change_cluster(mesh, 1, "b.example.com")
         assert (await client.take(CLUSTER)).names == [NAMES[1]]
         await client.unsubscribe(CLUSTER, "*")
+        await heard(mesh, CLUSTER, NAMES[0])
         await change_cluster(mesh, 1, "c.example.com")
         assert await client.is_quiet()
 
