@@ -74,6 +74,8 @@ class EnvoyModel:
         self.uplink: Final[deque[Request]] = deque()
         self.withholds = False
         self.nacks = 0
+        # Routes that it was told to remove although a listener of its own used them.
+        self.lost: Final[set[str]] = set()
         self._drain: Final = drain
         self._clock: Final = clock
         self.draining: list[_Draining] = []
@@ -154,12 +156,22 @@ class EnvoyModel:
                 self.draining.append(_Draining(before, self._clock() + self._drain))
             if kind is VIRTUAL_HOST and body.name.partition("/")[0] not in self.has[ROUTE]:
                 continue
+            if kind is CLUSTER and before is not None and before.revision != body.revision:
+                self._warm_anew(body.name)
             has[body.name] = body
         for name in tuple(gone):
+            if kind is ROUTE and name in has and name in self._routes_needed():
+                self.lost.add(name)
             before = has.pop(name, None)
             if before is not None and kind is LISTENER:
                 self.draining.append(_Draining(before, self._clock() + self._drain))
         return good
+
+    def _warm_anew(self, cluster: str) -> None:
+        """A changed cluster has no endpoints; only on state of the world it is asked for them."""
+        self.has[ENDPOINT].pop(cluster, None)
+        if not self.delta and ENDPOINT in self._asked:
+            self._answer(ENDPOINT, self._nonces.get(ENDPOINT, ""))
 
     # What it says
 

@@ -154,6 +154,7 @@ class Play:
             # On state of the world what is only suspected is left out, and so removed.
             if not self.in_doubt and (self.delta or not self.envoy.nacks):
                 assert self.envoy.broken() <= self.refused
+                assert not self.envoy.lost
 
     def answer(self, count: int) -> None:
         """The server reads."""
