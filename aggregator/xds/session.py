@@ -349,7 +349,8 @@ class Session:
             plan = self._plan(subscription, view, now)
         subscription.everything_dirty = False
         subscription.dirty = plan.rest
-        subscription.owed = subscription.owed and plan.cut
+        unanswered = plan.response is None and bool(plan.rest)
+        subscription.owed = subscription.owed and (plan.cut or unanswered)
         return plan.response
 
     def _order_matters(self, subscription: Subscription) -> bool:
@@ -389,6 +390,8 @@ class Session:
                 continue
             elif self._must_wait(subscription, name, have, want, now):
                 waiting.add(name)
+                if have is None:
+                    late.add(name)
                 continue
             elif self.delta and size and size + len(want.any_field) > self._chunk:
                 # The rest is looked at when its turn comes: a large mesh must not be walked anew
@@ -427,13 +430,19 @@ class Session:
         return response
 
     def _candidates(self, subscription: Subscription, view: ViewState) -> list[str]:
-        if not subscription.everything_dirty:
-            return sorted(subscription.dirty)
-        names: set[str] = set(subscription.names)
-        names.update(subscription.known.resources)
-        if subscription.wildcard:
-            names.update(view.snapshot(subscription.kind.type_url).resources)
-        return sorted(names)
+        type_url = subscription.kind.type_url
+        if subscription.everything_dirty:
+            found: set[str] = set(subscription.names)
+            found.update(subscription.known.resources)
+            if subscription.wildcard:
+                found.update(view.snapshot(type_url).resources)
+            names = sorted(found)
+        else:
+            names = sorted(subscription.dirty)
+        if self.delta and subscription.booted and subscription.kind in (LISTENER, VIRTUAL_HOST):
+            # What goes makes room for what may come in a later chunk: an address, a domain.
+            names.sort(key=lambda name: view.resource(type_url, name) is not None)
+        return names
 
     def _choose(
         self, subscription: Subscription, view: ViewState, name: str
