@@ -1,5 +1,6 @@
 """The benchmark's command line."""
 
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from bench.plan import cases, growth
 from bench.report import Report, machine, now, print_report, write_json
 from bench.run import Limits, Runner
 
-WIDTH: Final = 148
+WIDTH: Final = 168
 """What the table takes; rich would cut it to 80 where the output is no terminal."""
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -33,6 +34,8 @@ RESULTS: Final = Path(__file__).parent / "results"
 )
 def main(*, quick: bool, only: str, rounds: int | None, clients: int, output: Path | None) -> None:
     """Measure how long changes take to reach proxies, beside what the transport alone takes."""
+    # A manager's stop leaves nothing behind either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     here, at = machine(), now()
     failed: dict[str, str] = {}
     errors = Console(stderr=True)

@@ -138,7 +138,12 @@ def _growth(growth: Growth) -> Table:
 def _columns(table: Table, *names: str) -> None:
     for name in names:
         words = name in ("row", "goal")
-        table.add_column(name, justify="left" if words else "right", no_wrap=name != "row")
+        table.add_column(
+            name,
+            justify="left" if words else "right",
+            min_width=24 if name == "row" else None,
+            no_wrap=name != "row",
+        )
 
 
 def _numbers(*milliseconds: float) -> str:

@@ -67,7 +67,7 @@ def test_report_shows_times_beside_the_floor_with_ratio_and_verdict(tmp_path: Pa
     """A figure without its floor says more of the machine than of the product."""
     measured = run(tmp_path, Change.ENDPOINT, delta=True)
     report = Report(machine(), now(), (measured,), Growth((measured, measured)), {"a row": "why"})
-    console = Console(record=True, width=148, file=io.StringIO())
+    console = Console(record=True, width=168, file=io.StringIO())
 
     print_report(report, console)
     write_json(report, tmp_path / "results" / "report.json")
