@@ -176,12 +176,35 @@ class Resolution(StrEnum):
     NONE = "NONE"
 
 
+class TrafficDistribution(StrEnum):
+    """Which endpoints a service prefers by itself, where no DestinationRule says otherwise; the
+    names are those of Kubernetes, in which PreferClose is an older word for PreferSameZone.
+    """
+
+    ANY = ""
+    PREFER_SAME_ZONE = "PreferSameZone"
+    PREFER_SAME_NODE = "PreferSameNode"
+
+    @classmethod
+    def parse(cls, text: str) -> "TrafficDistribution | None":
+        """Read any spelling of a Service's field or of Istio's annotation, or None."""
+        return _DISTRIBUTIONS.get(text.lower())
+
+
+_DISTRIBUTIONS = {each.value.lower(): each for each in TrafficDistribution} | {
+    "preferclose": TrafficDistribution.PREFER_SAME_ZONE
+}
+
+
 class Service(Struct, frozen=True):
     """One host in one namespace, without its endpoints, which change far more often.
 
-    `addresses` are virtual IPs or CIDR ranges. `export_to` holds namespaces, ``.``, ``*`` or ``~``.
-    `created` is seconds since the epoch, 0 where the registry does not tell; ties of age go by
-    name. `registries` lists who defines it, precedence first.
+    `addresses` are virtual IPs or CIDR ranges; of a merged service they are everyone's, and
+    `cluster_addresses` says which of them belong to a cluster, the first definition's first.
+    `external_addresses` lead to it from outside its cluster (IP addresses and host names of load
+    balancers). `export_to` holds namespaces, ``.``, ``*`` or ``~``. `created` is seconds since the
+    epoch, 0 where the registry does not tell; ties of age go by name. `registries` lists who
+    defines it, precedence first.
     """
 
     host: str
@@ -196,6 +219,9 @@ class Service(Struct, frozen=True):
     subject_alt_names: tuple[str, ...] = ()
     headless: bool = False
     publish_not_ready: bool = False
+    traffic_distribution: TrafficDistribution = TrafficDistribution.ANY
+    external_addresses: tuple[str, ...] = ()
+    cluster_addresses: tuple[tuple[str, tuple[str, ...]], ...] = ()
     created: float = 0.0
     registries: tuple[str, ...] = ()
     origin: Origin = Origin()
