@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Problem
-from aggregator.model.service import Endpoint, Labels, Service, Workload
+from aggregator.model.service import NOWHERE, Endpoint, Labels, Locality, Service, Workload
 
 
 class Content(StrEnum):
@@ -59,12 +59,18 @@ class Namespace(Struct, frozen=True):
 
 
 class NetworkGateway(Struct, frozen=True):
-    """A way into a network from the others."""
+    """A way into a network from the others.
+
+    `address` is an IP address or a host name. `cluster_id` is the cluster whose endpoints it leads
+    to, "" for any of the network's. Without a `locality` it counts as being where most of what is
+    behind it is.
+    """
 
     network: str
     address: str
     port: int
     cluster_id: str = ""
+    locality: Locality = NOWHERE
 
 
 class AnnouncedRegistry(Struct, frozen=True):
