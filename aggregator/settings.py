@@ -232,10 +232,12 @@ def decode_announced(
     item: AnnouncedRegistry, announcer: RegistrySettings, load: LoadAdapter = load_adapter
 ) -> RegistrySettings:
     """Decode the settings of a registry that another one found; not required unless it says so."""
-    origin = announcer.context.origin
+    origin = item.origin if item.origin.source else announcer.context.origin
     data = {"required": False, **item.settings, "name": item.name, "type": item.type}
-    base = Path(announcer.context.base_dir)
-    return _registry(data, "", lambda _path: origin, base, announcer.context.domain, load)
+    base = Path(item.base_dir or announcer.context.base_dir)
+    decoded = _registry(data, "", lambda _path: origin, base, announcer.context.domain, load)
+    context = structs.replace(decoded.context, credential=item.credential)
+    return structs.replace(decoded, context=context)
 
 
 def embedded_settings(folder: Path, load: LoadAdapter = load_adapter) -> Settings:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Problem
+from aggregator.model.secret import Redacted, Secret
 from aggregator.model.service import NOWHERE, Endpoint, Labels, Locality, Service, Workload
 
 
@@ -24,6 +25,7 @@ class Content(StrEnum):
     RULES = "rules"
     PLACES = "places"
     REGISTRIES = "registries"
+    SECRETS = "secrets"
 
 
 class ShardKey(Struct, frozen=True, order=True):
@@ -74,14 +76,28 @@ class NetworkGateway(Struct, frozen=True):
 
 
 class AnnouncedRegistry(Struct, frozen=True):
-    """Settings of a registry that another one found; the supervisor starts, swaps and ends it."""
+    """Settings of a registry that another one found; the supervisor starts, swaps and ends it.
+
+    `credential` reaches its adapter as `RegistryContext.credential`, and never a settings struct.
+    Relative paths in either start at `base_dir`, or where those of the announcer do. Of several
+    with one name the oldest counts: `created` is seconds since the epoch, 0 where nothing tells.
+    """
 
     name: str
     type: str
     settings: Mapping[str, Any]
+    credential: Redacted = Redacted()
+    base_dir: str = ""
+    created: float = 0.0
+    origin: Origin = Origin()
 
 
-Item = ServiceItem | Workload | Config | Namespace | NetworkGateway | AnnouncedRegistry
+Item = ServiceItem | Workload | Config | Namespace | NetworkGateway | AnnouncedRegistry | Secret
+
+OnSecrets = Callable[[Mapping[str, Secret], Collection[str]], None]
+"""Takes all secrets of a registry by key, and the keys of those that it has deleted explicitly
+since it was called last. Must not feed a sink.
+"""
 
 
 class RegistrySink(Interface):
@@ -122,6 +138,13 @@ class RegistrySink(Interface):
     def report(self, scope: str, problems: Sequence[Problem]) -> None:
         """Install the scope's present problems; an empty sequence clears them. Logged once each."""
 
+    def follow_secrets(self, registry: str, on_secrets: OnSecrets) -> None:
+        """Have *on_secrets* called with all secrets that another registry tells, now if it has told
+        any listing of them, even an empty one, and whenever they are others than before.
+
+        Ends with this run of the adapter.
+        """
+
     def synced(self) -> None:
         """The first full listing of every scope is in; called once after each (re)start of the
         adapter.
@@ -146,7 +169,8 @@ class RegistryContext(Struct, frozen=True, kw_only=True):
     """What the aggregator gives every adapter: the registry's common settings, resolved.
 
     `namespace`, `export_to`, `locality`, `network` and `protocol` are the defaults for items that
-    do not say themselves.
+    do not say themselves. `credential` is what an announcing registry read for this one (for a
+    cluster, its kubeconfig), and empty for those of the settings file.
     """
 
     name: str
@@ -160,6 +184,7 @@ class RegistryContext(Struct, frozen=True, kw_only=True):
     host_template: str = ""
     rules: bool = True
     base_dir: str = "."
+    credential: Redacted = Redacted()
     origin: Origin = Origin()
 
 

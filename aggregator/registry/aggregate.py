@@ -17,9 +17,11 @@ from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
 from aggregator.model.registry import (
     AnnouncedRegistry,
+    Content,
     Item,
     Namespace,
     NetworkGateway,
+    OnSecrets,
     RegistryContext,
     RegistrySink,
     ShardKey,
@@ -27,6 +29,7 @@ from aggregator.model.registry import (
 from aggregator.model.service import Endpoint, Service, ServiceKey
 from aggregator.registry.guard import Hold, LossGuard
 from aggregator.registry.merge import NOTHING
+from aggregator.registry.secrets import Follower
 from aggregator.registry.shard import Counts, Difference, Generation, weight_of
 from aggregator.registry.state import Outcome, State
 from config.mesh import MeshConfig
@@ -97,6 +100,7 @@ class Aggregate:
         self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
         self._registries: dict[str, _Registry] = {}
         self._on_announced: Callable[[], None] | None = None
+        self._followers: dict[str, list[Follower]] = {}
         self._state = State(self._context_of, domain, mesh or MeshConfig(), precedence)
 
     # What others read
@@ -322,7 +326,10 @@ class Aggregate:
                 return
         self._guard.release(registry.name, str(shard))
         registry.pending.pop(shard, None)
-        self._apply(generation.replace(shard, items))
+        differences = generation.replace(shard, items)
+        self._apply(differences)
+        if shard.content is Content.SECRETS:
+            self._tell_secrets(registry, differences if explicit else ())
 
     def take_item(self, sink: "_Sink", shard: ShardKey, key: str, item: Item | None) -> None:
         """One item, explicitly."""
@@ -334,6 +341,8 @@ class Aggregate:
         differences = generation.put(shard, key, item)
         if generation is registry.live:
             self._apply(differences)
+            if shard.content is Content.SECRETS:
+                self._tell_secrets(registry, differences)
 
     def take_drop(self, sink: "_Sink", shard: ShardKey) -> None:
         """A whole scope's content, explicitly deleted."""
@@ -344,6 +353,17 @@ class Aggregate:
             registry.pending.pop(shard, None)
             self._guard.release(registry.name, str(shard))
             self._apply(differences)
+            if shard.content is Content.SECRETS:
+                self._tell_secrets(registry, differences)
+
+    def take_follower(self, sink: "_Sink", name: str, on_secrets: OnSecrets) -> None:
+        """Somebody who wants to know the secrets that a registry tells."""
+        follower = Follower(lambda: sink.alive, on_secrets)
+        alive = [each for each in self._followers.get(name, ()) if each.alive()]
+        self._followers[name] = [*alive, follower]
+        registry = self._registries.get(name)
+        if registry is not None:
+            follower.tell(registry.live.shards)
 
     def take_scopes(self, sink: "_Sink", scopes: Collection[str]) -> None:
         """A full listing of scopes."""
@@ -439,6 +459,7 @@ class Aggregate:
             registry.pending.pop(shard, None)
             self._guard.release(registry.name, str(shard))
         self._apply(registry.live.drop(gone))
+        self._tell_secrets(registry)
 
     def _install_pending(self, registry: _Registry, listing: str) -> None:
         for shard in [shard for shard in registry.pending if str(shard) == listing]:
@@ -459,6 +480,7 @@ class Aggregate:
         self._apply(old.differences_to(new))
         if not same_context:
             self._tell(self._state.set_context(registry.name))
+        self._tell_secrets(registry)
         on_swapped, registry.swap_due = registry.swap_due, None
         if on_swapped:
             on_swapped()
@@ -476,6 +498,13 @@ class Aggregate:
             self._on_changes(outcome.changes)
         if outcome.announced and self._on_announced is not None:
             self._on_announced()
+
+    def _tell_secrets(self, registry: _Registry, explicit: Iterable[Difference] = ()) -> None:
+        """Tell followers what secrets there are now; *explicit* is what the registry itself said to
+        have changed.
+        """
+        for follower in self._followers.get(registry.name, ()):
+            follower.tell(registry.live.shards, explicit)
 
     def _log_problem(self, registry: str, problem: Problem) -> None:
         log = self._log.error if problem.severity is Severity.ERROR else self._log.warning
@@ -529,6 +558,11 @@ class _Sink:
         """Install a scope's problems."""
         if self.alive:
             self._aggregate.take_problems(self, scope, problems)
+
+    def follow_secrets(self, registry: str, on_secrets: OnSecrets) -> None:
+        """Follow another registry's secrets until this run ends."""
+        if self.alive:
+            self._aggregate.take_follower(self, registry, on_secrets)
 
     def synced(self) -> None:
         """End the first listing."""

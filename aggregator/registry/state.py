@@ -26,6 +26,7 @@ from aggregator.model.registry import (
     RegistryContext,
     ServiceItem,
 )
+from aggregator.model.secret import Secret
 from aggregator.model.service import Service, ServiceKey, Workload
 from aggregator.registry.merge import NOTHING, Merged, Part, PartKey, merge_parts
 from aggregator.registry.shard import Difference
@@ -179,7 +180,7 @@ class State:
                     touched.places[network] = None
                 case AnnouncedRegistry():
                     touched.announced = True
-                case None:
+                case Secret() | None:
                     pass
 
     def _put_part(self, key: ServiceKey, part: PartKey, item: ServiceItem | None) -> None:
