@@ -172,11 +172,21 @@ def check_namespaced_host(
         report.error(path, f"expected '*' to be a whole part of the name, found {host!r}")
 
 
+def is_label_key(key: str) -> bool:
+    """Whether Kubernetes takes *key* as the name of a label."""
+    match = _LABEL_KEY.fullmatch(key) if len(key) <= 317 else None
+    return match is not None and len(match[2]) <= 63 and len(match[1] or "") <= 253
+
+
+def is_label(key: str, value: str) -> bool:
+    """Whether Kubernetes takes this as a label."""
+    return is_label_key(key) and len(value) <= 63 and _LABEL_VALUE.fullmatch(value) is not None
+
+
 def check_labels(report: Report, path: str, labels: Mapping[str, str]) -> None:
-    """Demand keys and values that Kubernetes takes as labels."""
+    """Demand keys and values that Kubernetes takes as labels; as in Istio, values may be long."""
     for key, value in labels.items():
-        match = _LABEL_KEY.fullmatch(key) if len(key) <= 317 else None
-        if match is None or len(match[2]) > 63 or len(match[1] or "") > 253:
+        if not is_label_key(key):
             report.error(field_path(path, key), f"{key!r} cannot be the name of a label")
         if not _LABEL_VALUE.fullmatch(value):
             report.error(field_path(path, key), f"{value!r} cannot be the value of a label")
