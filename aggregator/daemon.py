@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from aggregator import collector, logs
+from aggregator.collector import Collector
 from aggregator.debug.http import HttpServer, build_app
 from aggregator.debug.metrics import StateCollector
 from aggregator.debug.sources import SettingsStatus, Sources
@@ -94,6 +95,7 @@ class Daemon:
             self._watch_file(),
             self._follow_reloads(),
             self._stay_alive(),
+            Collector(lambda: self._sources.engine.idle, lambda: self._sources.server.ended).run(),
         )
 
     async def _listen(self, stack: AsyncExitStack) -> None:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from adapters.files.adapter import FilesAdapter, FilesSettings
 from aggregator import collector, logs
+from aggregator.collector import Collector
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable
 from aggregator.model.discovery import find
 from aggregator.model.errors import Origin
@@ -88,6 +89,7 @@ class Subject:
         self._supervisor: Final = Supervisor(self._aggregate, load_adapter=self._load_adapter)
         types = {type_url: specs[0].kind for type_url, specs in generators.items()}
         self._server: Final = XdsServer(self._engine, types)
+        self._collector: Final = Collector(lambda: self._engine.idle, lambda: self._server.ended)
 
     async def run(self, commands: Commands) -> None:
         """Serve, and do as told."""
@@ -101,6 +103,7 @@ class Subject:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._engine.run())
             tasks.create_task(self._supervisor.run())
+            tasks.create_task(self._collector.run())
             await self._supervisor.wait_ready()
             port = await self._server.listen("127.0.0.1:0")
             commands.answer(Serving(f"127.0.0.1:{port}"))

@@ -109,6 +109,11 @@ class Engine:
         self._flushed: Final = asyncio.Event()
         self._reported: set[Problem] = set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything: no change, no push, no view that is being built."""
+        return not (self._debounce.waiting or self._busy.locked() or self._unflushed)
+
     # Input
 
     def submit(self, changes: Iterable[Change]) -> None:

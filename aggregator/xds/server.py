@@ -101,6 +101,7 @@ class XdsServer:
         self.engine: Final = engine
         self._ready: Final = ready
         self.streams: Final[set[Stream]] = set()
+        self.ended = 0
         self.types: Final = types
         self.budget: Final = Budget(engine.settings.in_flight)
         self._stalls: Final = StallWatch(engine.settings.write_timeout, STALL_PATIENCE)
@@ -143,7 +144,11 @@ class XdsServer:
         async def serve(
             requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
         ) -> None:
-            await self._serve(_GrpcTransport(requests, context), context, delta=delta, kind=kind)
+            transport = _GrpcTransport(requests, context)
+            if not await self._serve(transport, context, delta=delta, kind=kind):
+                # gRPC keeps the error, and with it every frame that it came through, in a cycle:
+                # this one is new, and has not seen the stream.
+                raise asyncio.CancelledError
 
         name = SERVICE.format(*service.split("."))
         # No serializers: messages are bytes on this side of the transport.
@@ -160,7 +165,8 @@ class XdsServer:
         *,
         delta: bool,
         kind: ResourceType | None,
-    ) -> None:
+    ) -> bool:
+        """Serve one stream; whether the client is still there to be told how it ended."""
         if self._ready is not None:
             await self._ready.wait()
         settings = self.engine.settings
@@ -189,9 +195,10 @@ class XdsServer:
         self.engine.metrics.connected.inc()
         try:
             await stream.run()
-        except DisconnectedError:
-            # There is nobody to be told anything.
-            raise asyncio.CancelledError from None
+        except (DisconnectedError, asyncio.CancelledError) as error:
+            # What it came through holds it in turn (a cancelled TaskGroup does): cut that circle.
+            error.__traceback__ = None
+            return False
         except StreamError as error:
             log.warning("stream_closed", proxy=_id(stream), peer=stream.peer, reason=str(error))
             await context.abort(_status_of(error), str(error))
@@ -202,12 +209,14 @@ class XdsServer:
             await context.abort(grpc.StatusCode.INTERNAL, "the server failed on this stream")
         finally:
             self._gone(stream)
+        return True
 
     def _gone(self, stream: Stream) -> None:
         """The client left, or counts as gone because it takes nothing."""
         if stream not in self.streams:
             return
         self.streams.discard(stream)
+        self.ended += 1
         self.engine.metrics.connected.dec()
         self._remember(stream)
         log.info("client_disconnected", proxy=_id(stream), peer=stream.peer)

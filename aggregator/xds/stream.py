@@ -125,7 +125,11 @@ class Stream:
         finally:
             self._engine.detach(self)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                # Its traceback holds this frame: a stream that ended would be its own prisoner.
+                del failure
 
     async def _read_until_end(self) -> Exception | None:
         try:

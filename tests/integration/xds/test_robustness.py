@@ -1,6 +1,8 @@
 """One client's faults, slowness or disappearance are nobody else's, and leave nothing behind."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -284,3 +286,20 @@ async def test_a_thousand_idle_streams_leave_nothing_behind(delta: bool) -> None
         assert mesh.server.budget.used == 0
         (view,) = mesh.engine.views.values()
         assert view.idle_since is not None
+
+
+@VARIANTS
+async def test_a_stream_that_ended_is_freed_without_the_collector(delta: bool) -> None:
+    """What lasts is never looked at again, so a stream in a circle would stay for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with running_mesh(small()) as mesh:
+            async with connected(mesh.address, delta=delta) as client:
+                assert await is_served(client)
+                (stream,) = mesh.server.streams
+                alive = weakref.ref(stream)
+                del stream
+            await eventually(lambda: alive() is None)
+    finally:
+        gc.enable()
