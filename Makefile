@@ -39,13 +39,17 @@ $(INSTALLED): pyproject.toml requirements-dev.lock
 demo: install  ## Show the control plane and a real Envoy at work on this machine
 	$(BIN)/python -m examples.demo $(ARGS)
 
+.PHONY: servers
+servers: install  ## Build the registries' servers that tests start, once on a machine
+	$(BIN)/python -m tests.support.servers.build
+
 .PHONY: test
-test: install  ## Run every test
+test: servers  ## Run every test
 	$(BIN)/pytest tests $(ARGS)
 
 .PHONY: test-quick
 test-quick: install  ## Run the unit, golden and integration tests
-	$(BIN)/pytest tests/unit tests/golden tests/integration -m 'not slow and not e2e' $(ARGS)
+	$(BIN)/pytest tests/unit tests/golden tests/integration -m 'not slow and not e2e and not servers' $(ARGS)
 
 .PHONY: check
 check: install  ## Lint, formatting, types, import rules, spelling, hygiene

@@ -7,6 +7,8 @@ from typing import Final
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+pytest_plugins = ["tests.support.servers.fixture"]
+
 HERE: Final = Path(__file__).parent
 WATCHED: Final = (HERE / "unit", HERE / "integration")
 """The suites in which a blocking call in the event loop is a failure."""
