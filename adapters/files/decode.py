@@ -5,29 +5,19 @@ A file with an error anywhere gives nothing: half a file may be worse than none.
 
 from collections.abc import Iterator
 
-from msgspec import Struct
-
+from aggregator.folder.reader import FileContent
 from aggregator.model.errors import ConfigError, Problem
-from aggregator.model.registry import Item, RegistryContext
+from aggregator.model.registry import Content, Item, RegistryContext
 from config.documents import Document, read_documents
 from config.items import Items, decode_items
 from config.shape import MOST_TOLD
-
-
-class FileContent(Struct, frozen=True):
-    """The items of one file by key. If it is `broken`, `problems` are errors and there are none."""
-
-    services: dict[str, Item]
-    rules: dict[str, Item]
-    problems: tuple[Problem, ...] = ()
-    broken: bool = False
 
 
 def decode_file(text: bytes, source: str, context: RegistryContext) -> FileContent:
     """Decode every document of a file; all errors are found at once, up to `MOST_TOLD`."""
     documents = read_documents(text, source)
     errors = list(documents.problems)
-    content = FileContent({}, {})
+    found: dict[Content, dict[str, Item]] = {Content.SERVICES: {}, Content.RULES: {}}
     lines: dict[str, int] = {}
     warnings: list[Problem] = []
     for document in documents.documents:
@@ -39,15 +29,15 @@ def decode_file(text: bytes, source: str, context: RegistryContext) -> FileConte
                 break
             continue
         warnings += items.warnings
-        for key, item, kept in _keyed(document, items, content, rules=context.rules):
+        for key, item, kept in _keyed(document, items, found, rules=context.rules):
             if key in lines:
                 message = f"{key} is in this file already, at line {lines[key]}"
                 errors.append(Problem(document.origin, "", message))
             lines[key] = document.origin.line
             kept[key] = item
     if errors:
-        return FileContent({}, {}, _bounded(errors), broken=True)
-    return FileContent(content.services, content.rules, _bounded(warnings))
+        return FileContent({}, _bounded(errors), broken=True)
+    return FileContent(found, _bounded(warnings))
 
 
 def _bounded(problems: list[Problem]) -> tuple[Problem, ...]:
@@ -61,7 +51,7 @@ def _bounded(problems: list[Problem]) -> tuple[Problem, ...]:
 
 
 def _keyed(
-    document: Document, items: Items, content: FileContent, *, rules: bool
+    document: Document, items: Items, found: dict[Content, dict[str, Item]], *, rules: bool
 ) -> Iterator[tuple[str, Item, dict[str, Item]]]:
     """Each item with a key that lasts while the file is edited, and where it goes."""
     kind = document.data.get("kind")
@@ -69,7 +59,7 @@ def _keyed(
     name = metadata.get("name", "") if isinstance(metadata, dict) else ""
     for service in items.services:
         own = f"{service.namespace}/{name}" if kind else f"{service.namespace}/{service.host}"
-        yield f"{kind or 'service'} {own}", service, content.services
+        yield f"{kind or 'service'} {own}", service, found[Content.SERVICES]
     if rules:
         for rule in items.rules:
-            yield str(rule.key), rule, content.rules
+            yield str(rule.key), rule, found[Content.RULES]

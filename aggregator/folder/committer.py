@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from adapters.files.reader import UNREADABLE, Remembered, Result
+from aggregator.folder.reader import UNREADABLE, Remembered, Result
 from aggregator.model.errors import Problem
-from aggregator.model.registry import Content, RegistrySink, ShardKey
+from aggregator.model.registry import Content, Item, RegistrySink, ShardKey
 
 
 class Committer:
@@ -13,7 +13,7 @@ class Committer:
     def __init__(self, sink: RegistrySink, registry: str) -> None:
         self._sink = sink
         self._registry = registry
-        self._with_rules: set[str] = set()
+        self._given: dict[str, set[Content]] = {}
         self._faults: set[str] = set()
         self._synced = False
         self.memory: dict[str, Remembered] = {}
@@ -34,24 +34,26 @@ class Committer:
         if result.unchanged:
             return
         if result.content is not None:
-            content = result.content
-            self._sink.replace(
-                self._shard(scope, Content.SERVICES), content.services, explicit=self._synced
-            )
-            if content.rules or scope in self._with_rules:
-                self._with_rules.add(scope)
-                self._sink.replace(
-                    self._shard(scope, Content.RULES), content.rules, explicit=self._synced
-                )
+            self._give(scope, result.content.items)
         self._sink.report(scope, result.problems)
+
+    def _give(self, scope: str, items: Mapping[Content, Mapping[str, Item]]) -> None:
+        """Replace the file's shards: the first kind even if it is empty, so that the file is known,
+        and others where there is or was something.
+        """
+        given = self._given.setdefault(scope, set())
+        for content, listing in items.items():
+            if listing or content in given or not given:
+                given.add(content)
+                self._sink.replace(
+                    ShardKey(self._registry, scope, content), listing, explicit=self._synced
+                )
 
     def _drop(self, scope: str) -> None:
         if self.memory.pop(scope, None) is None:
             return
-        self._sink.drop(self._shard(scope, Content.SERVICES))
-        if scope in self._with_rules:
-            self._with_rules.discard(scope)
-            self._sink.drop(self._shard(scope, Content.RULES))
+        for content in self._given.pop(scope, ()):
+            self._sink.drop(ShardKey(self._registry, scope, content))
         self._sink.report(scope, ())
 
     def faults(self, faults: Mapping[str, Problem]) -> None:
@@ -84,7 +86,4 @@ class Committer:
 
     def _forget(self, scope: str) -> None:
         self.memory.pop(scope, None)
-        self._with_rules.discard(scope)
-
-    def _shard(self, scope: str, content: Content) -> ShardKey:
-        return ShardKey(self._registry, scope, content)
+        self._given.pop(scope, None)

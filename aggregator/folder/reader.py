@@ -4,17 +4,31 @@ Says what is new, what is broken and what is gone; feeding the mesh is the adapt
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from msgspec import Struct
 
-from adapters.files.decode import FileContent, decode_file
-from adapters.files.folder import FileError, Folder, Listing, Stamp
+from aggregator.folder.folder import FileError, Folder, Listing, Stamp
 from aggregator.model.errors import Origin, Problem
-from aggregator.model.registry import RegistryContext
+from aggregator.model.registry import Content, Item
 
 MOST_AT_ONCE: Final = 64
+
+
+class FileContent(Struct, frozen=True):
+    """What one file gives: items by key, for each kind of content that files of its sort may have.
+
+    If it is `broken`, `problems` are errors and the items do not count.
+    """
+
+    items: Mapping[Content, Mapping[str, Item]]
+    problems: tuple[Problem, ...] = ()
+    broken: bool = False
+
+
+Decode = Callable[[bytes, str], FileContent]
+"""A file's text, and what messages call it, to what it gives. Pure."""
 
 
 class Remembered(Struct, frozen=True):
@@ -53,9 +67,9 @@ class Batch(Struct, frozen=True):
 class Reader:
     """Reads on behalf of one run of the adapter. The memory is the caller's, who keeps it."""
 
-    def __init__(self, folder: Folder, context: RegistryContext) -> None:
+    def __init__(self, folder: Folder, decode: Decode) -> None:
         self._folder = folder
-        self._context = context
+        self._decode = decode
 
     def take(self, paths: Set[str], memory: Mapping[str, Remembered]) -> Batch:
         """Read what the watcher told of, unless that were better listed.
@@ -102,7 +116,7 @@ class Reader:
         remembered = Remembered(text.digest, stamp, empty=not text.content)
         if known is not None and known.digest == text.digest:
             return Result(scope, remembered, unchanged=True)
-        content = decode_file(text.content, self.source(scope), self._context)
+        content = self._decode(text.content, self.source(scope))
         if content.broken:
             return Result(scope, remembered, problems=content.problems)
         return Result(scope, remembered, content, content.problems)

@@ -15,7 +15,8 @@ from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 from msgspec import Struct
 
-from adapters.files.decode import FileContent, decode_file
+from adapters.files.decode import decode_file
+from aggregator.folder.reader import FileContent
 from aggregator.generators.name import BLACK_HOLE, PASSTHROUGH
 from aggregator.generators.spec import (
     CLUSTER,
@@ -27,7 +28,7 @@ from aggregator.generators.spec import (
     ResourceType,
 )
 from aggregator.model.errors import Origin, Problem
-from aggregator.model.registry import Content, Item, RegistryContext, ShardKey
+from aggregator.model.registry import Content, RegistryContext, ShardKey
 from aggregator.push.engine import Engine
 from aggregator.push.state import ViewDiff, ViewState
 from aggregator.registry.aggregate import Aggregate
@@ -101,13 +102,9 @@ class GoldenSource:
         mesh = golden.mesh if golden else MeshConfig()
         self.aggregate.set_mesh(mesh)
         self.engine.set_mesh(mesh)
-        content = golden.content if golden else FileContent({}, {})
-        parts: tuple[tuple[Content, dict[str, Item]], ...] = (
-            (Content.SERVICES, content.services),
-            (Content.RULES, content.rules),
-        )
-        for kind, items in parts:
-            self._sink.replace(ShardKey(REGISTRY, INPUT, kind), items)
+        given = golden.content.items if golden else {}
+        for kind in (Content.SERVICES, Content.RULES):
+            self._sink.replace(ShardKey(REGISTRY, INPUT, kind), given.get(kind, {}))
 
     def _changed(self, changes: Iterable[Any]) -> None:
         self.engine.submit(changes)

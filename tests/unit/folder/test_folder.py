@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.files.folder import LARGEST, NAMELESS, FileError, Folder
+from aggregator.folder.folder import LARGEST, NAMELESS, FileError, Folder
 from aggregator.model.errors import AdapterUnavailableError
 
 GLOB = ("*.yaml", "*.json")

@@ -3,18 +3,31 @@
 import os
 from pathlib import Path
 
-from adapters.files.folder import Folder, Stamp
-from adapters.files.reader import MOST_AT_ONCE, Reader, Remembered, chunks, stale
-from aggregator.model.registry import RegistryContext
+from aggregator.folder.folder import Folder, Stamp
+from aggregator.folder.reader import (
+    MOST_AT_ONCE,
+    FileContent,
+    Reader,
+    Remembered,
+    chunks,
+    stale,
+)
+from aggregator.model.errors import Origin, Problem
 
-CONTEXT = RegistryContext(name="vms", cluster_id="vms")
-GOOD = "services:\n- {host: a.b.mesh, ports: [{number: 80}], endpoints: [{address: 10.0.0.%d}]}\n"
+GOOD = "good %d"
+
+
+def decode(text: bytes, source: str) -> FileContent:
+    """A file is broken if it says so."""
+    broken = b"broken" in text
+    problems = (Problem(Origin(source), "", "it is broken"),) if broken else ()
+    return FileContent({}, problems, broken=broken)
 
 
 def reader(path: Path) -> tuple[Folder, Reader]:
     """A reader of a folder."""
     folder = Folder(path, ("*.yaml",), recursive=True)
-    return folder, Reader(folder, CONTEXT)
+    return folder, Reader(folder, decode)
 
 
 def test_a_file_with_the_same_bytes_is_not_decoded_again(tmp_path: Path) -> None:
@@ -33,7 +46,7 @@ def test_a_file_with_the_same_bytes_is_not_decoded_again(tmp_path: Path) -> None
 
 def test_a_broken_file_has_problems_and_no_content(tmp_path: Path) -> None:
     """The last good content is not touched."""
-    (tmp_path / "a.yaml").write_text("services: 7")
+    (tmp_path / "a.yaml").write_text("broken")
     _, files = reader(tmp_path)
     (result,) = files.read(["a.yaml"], {})
 

@@ -2,9 +2,10 @@
 
 from msgspec.structs import replace
 
-from adapters.files.decode import FileContent, decode_file
+from adapters.files.decode import decode_file
+from aggregator.folder.reader import FileContent
 from aggregator.model.errors import Severity
-from aggregator.model.registry import RegistryContext, ServiceItem
+from aggregator.model.registry import Content, RegistryContext, ServiceItem
 
 CONTEXT = RegistryContext(name="vms", cluster_id="vms", namespace="shop")
 
@@ -48,12 +49,12 @@ def test_all_forms_may_share_a_file() -> None:
     content = decode(TERSE, RULE, SERVICE, SLICE)
 
     assert content.problems == ()
-    assert list(content.services) == [
+    assert list(content.items[Content.SERVICES]) == [
         "service shop/reviews.shop.mesh",
         "Service shop/ratings",
         "EndpointSlice shop/ratings-x",
     ]
-    assert list(content.rules) == ["DestinationRule shop/reviews"]
+    assert list(content.items[Content.RULES]) == ["DestinationRule shop/reviews"]
 
 
 def test_a_list_is_taken_apart() -> None:
@@ -62,7 +63,7 @@ def test_a_list_is_taken_apart() -> None:
     text += b'{"name": "a", "namespace": "b"}, "spec": {"ports": [{"port": 80}]}}]}'
     content = decode_file(text, "all.json", CONTEXT)
 
-    assert list(content.services) == ["Service b/a"]
+    assert list(content.items[Content.SERVICES]) == ["Service b/a"]
 
 
 def test_one_error_breaks_the_whole_file() -> None:
@@ -70,7 +71,7 @@ def test_one_error_breaks_the_whole_file() -> None:
     content = decode(TERSE, RULE.replace("host: reviews", "hots: reviews"), SERVICE)
 
     assert content.broken
-    assert content.services == content.rules == {}
+    assert content.items == {}
 
 
 def test_errors_say_where_and_what_was_expected() -> None:
@@ -104,7 +105,7 @@ def test_warnings_do_not_break_a_file() -> None:
     other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
     content = decode(TERSE, other)
 
-    assert len(content.services) == 1
+    assert len(content.items[Content.SERVICES]) == 1
     assert [problem.severity for problem in content.problems] == [Severity.WARNING]
 
 
@@ -112,8 +113,8 @@ def test_rules_are_left_out_where_they_are_not_wanted() -> None:
     """A registry that is trusted with endpoints only must not route traffic."""
     content = decode(TERSE, RULE, context=replace(CONTEXT, rules=False))
 
-    assert len(content.services) == 1
-    assert content.rules == {}
+    assert len(content.items[Content.SERVICES]) == 1
+    assert content.items[Content.RULES] == {}
 
 
 def test_text_that_is_no_text_is_a_problem() -> None:
@@ -131,14 +132,14 @@ def test_an_empty_file_gives_nothing_and_is_fine() -> None:
         content = decode_file(text, "x.yaml", CONTEXT)
 
         assert not content.broken
-        assert content.services == {}
+        assert content.items[Content.SERVICES] == {}
 
 
 def test_defaults_come_from_the_registry() -> None:
     """People with one data centre write its name once."""
     context = replace(CONTEXT, network="net1", locality="eu/eu-1", protocol="HTTP")
     plain = TERSE.replace("name: http, ", "").replace(", protocol: HTTP", "")
-    (item,) = decode(plain, context=context).services.values()
+    (item,) = decode(plain, context=context).items[Content.SERVICES].values()
 
     assert isinstance(item, ServiceItem)
     assert item.service is not None
