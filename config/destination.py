@@ -1,6 +1,7 @@
 """Where traffic is sent to: a host, one of its subsets, a port."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from config.check import Report, check_host, check_port, is_dns_label
 from config.message import Int32, Message, UInt32
@@ -19,7 +20,12 @@ class Percent(Message, frozen=True):
 
 
 class Destination(Message, frozen=True):
-    """A service's host as the rule's author wrote it (see `config.host.resolve_host`)."""
+    """A service's host as the rule's author wrote it.
+
+    `config.host.resolve_host` completes it.
+    """
+
+    NEEDS: ClassVar = ("host",)
 
     host: str = ""
     subset: str = ""
@@ -28,6 +34,8 @@ class Destination(Message, frozen=True):
 
 class RouteDestination(Message, frozen=True):
     """A weighted destination of TCP or TLS."""
+
+    NEEDS: ClassVar = ("destination",)
 
     destination: Destination = Destination()
     weight: Int32 = 0

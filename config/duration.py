@@ -1,10 +1,15 @@
 """Durations as Istio, Kubernetes and Go write them, decoded to seconds."""
 
 import re
+from typing import Final
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PART = r"(?:\d+\.?\d*|\.\d+)(?:h|ms|us|µs|ns|m|s)"
-_WHOLE = re.compile(rf"(?:{_PART})+", re.ASCII)
+_PART = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:h|ms|us|µs|ns|m|s)"
+DURATION_PATTERN: Final = rf"(?:0|(?:{_PART})+)"
+"""Matches what `parse_duration` reads, up to `LONGEST_TEXT` characters."""
+
+LONGEST_TEXT: Final = 100
+_WHOLE = re.compile(DURATION_PATTERN)
 _PARTS = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|us|µs|ns|m|s)", re.ASCII)
 _LONGEST = 315_576_000_000.0
 """Ten thousand years, the bound of protobuf's Duration."""
@@ -28,7 +33,7 @@ def parse_duration(text: str) -> Duration:
     """
     if text == "0":
         return Duration(0)
-    if len(text) > 100 or not _WHOLE.fullmatch(text):
+    if len(text) > LONGEST_TEXT or not _WHOLE.fullmatch(text):
         shown = text if len(text) <= 40 else text[:40] + "…"
         message = f"expected a duration such as 5s, 1.5s, 100ms or 1h30m, found {shown!r}"
         raise ValueError(message)

@@ -1,7 +1,7 @@
 """Conditions on HTTP requests in VirtualService."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from config.check import (
     Report,
@@ -21,6 +21,8 @@ _CLAIMS: Final = "@request.auth.claims"
 
 class StringMatch(Message, frozen=True):
     """One of three ways to compare; `regex` is RE2, matched against the whole."""
+
+    ONE_OF: ClassVar = (("exact", "prefix", "regex"),)
 
     exact: str | None = None
     prefix: str | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 
 from config.check import (
     Report,
@@ -53,6 +53,8 @@ class Headers(Message, frozen=True):
 class HTTPRouteDestination(Message, frozen=True):
     """A weighted destination with header changes of its own."""
 
+    NEEDS: ClassVar = ("destination",)
+
     destination: Destination = Destination()
     weight: Int32 = 0
     headers: Headers | None = None
@@ -68,6 +70,8 @@ class RedirectPortSelection(StrEnum):
 class HTTPRedirect(Message, frozen=True):
     """Answer with a redirect."""
 
+    ONE_OF: ClassVar = (("port", "derivePort"),)
+
     uri: str = ""
     authority: str = ""
     port: UInt32 | None = None
@@ -79,6 +83,8 @@ class HTTPRedirect(Message, frozen=True):
 
 class HTTPBody(Message, frozen=True):
     """A body as text, or as bytes (base64 on the outside)."""
+
+    ONE_OF: ClassVar = (("string", "bytes"),)
 
     string: str | None = None
     bytes: _Bytes | None = None
@@ -148,6 +154,8 @@ class CorsPolicy(Message, frozen=True):
 class Delay(Message, frozen=True):
     """Hold a share of the requests; `percent` is the older form of `percentage`."""
 
+    ONE_OF: ClassVar = (("fixedDelay", "exponentialDelay"),)
+
     percent: Int32 = 0
     fixed_delay: Duration | None = None
     exponential_delay: Duration | None = None
@@ -156,6 +164,8 @@ class Delay(Message, frozen=True):
 
 class Abort(Message, frozen=True):
     """Fail a share of the requests."""
+
+    ONE_OF: ClassVar = (("httpStatus", "grpcStatus", "http2Error"),)
 
     http_status: Int32 | None = None
     grpc_status: str | None = None
@@ -173,6 +183,8 @@ class HTTPFaultInjection(Message, frozen=True):
 class HTTPMirrorPolicy(Message, frozen=True):
     """Send a copy to another destination and ignore its answer."""
 
+    NEEDS: ClassVar = ("destination",)
+
     destination: Destination = Destination()
     percentage: Percent | None = None
 
@@ -182,6 +194,8 @@ class HTTPRoute(Message, frozen=True):
 
     `mirror_percent` is the older form of `mirror_percentage`.
     """
+
+    ONE_OF: ClassVar = (("redirect", "directResponse"),)
 
     name: str = ""
     match: tuple[HTTPMatchRequest, ...] = ()

@@ -1,6 +1,6 @@
 """What a config kind declares of itself, so that no other place needs a list of kinds."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -8,7 +8,7 @@ from msgspec import Struct
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
 from aggregator.model.service import Labels
-from config.message import Message
+from config.message import Message, Rule
 
 NETWORKING_GROUP: Final = "networking.istio.io"
 NETWORKING_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
@@ -42,6 +42,9 @@ class KindSpec(Struct, frozen=True):
     names. `selectors` are label selectors on proxies, and `proxy_labels` names of single proxy
     labels that the object compares. `export_to` is the object's own list; empty means the mesh's
     default. `destinations` are the fully qualified hosts that it sends traffic to.
+
+    The rest is for its definition in Kubernetes: other names, what a listing shows (column to JSON
+    path), and what holds for its own objects only, not for the same message elsewhere.
     """
 
     kind: str
@@ -55,6 +58,10 @@ class KindSpec(Struct, frozen=True):
     proxy_labels: Callable[[Config], frozenset[str]] = _no_proxy_labels
     export_to: Callable[[Config], tuple[str, ...]] = _no_export
     destinations: Callable[[Config, str], frozenset[str]] = _no_destinations
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ("istio-io", "networking-istio-io")
+    columns: Mapping[str, str] = {}
+    rules: tuple[Rule, ...] = ()
 
     @property
     def api_versions(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ message is None, an absent list empty, an absent string "", and a scalar whose a
 zero None.
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -19,5 +19,21 @@ class UInt64(int):
     __slots__ = ()
 
 
+class Rule(Struct, frozen=True):
+    """What a Kubernetes API server checks of a message: a CEL expression, and what it demands."""
+
+    cel: str
+    message: str
+
+
 class Message(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """A message of the API; subclasses repeat ``frozen=True`` for the type checker."""
+    """A message of the API; subclasses repeat ``frozen=True`` for the type checker.
+
+    The class variables tell a Kubernetes API server what it can refuse at once, in the API's names;
+    validation refuses all of it too. `ONE_OF` are fields of which at most one may be there, `NEEDS`
+    those without which no such message is valid.
+    """
+
+    ONE_OF: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    RULES: ClassVar[tuple[Rule, ...]] = ()

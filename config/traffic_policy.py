@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from msgspec import field
 
@@ -46,12 +46,16 @@ class MagLev(Message, frozen=True):
 class CookieAttribute(Message, frozen=True):
     """A further attribute of a generated cookie."""
 
+    NEEDS: ClassVar = ("name",)
+
     name: str = ""
     value: str = ""
 
 
 class HTTPCookie(Message, frozen=True):
     """The cookie that is hashed; with `ttl` it is made where the client has none."""
+
+    NEEDS: ClassVar = ("name",)
 
     name: str = ""
     path: str = ""
@@ -64,6 +68,11 @@ class ConsistentHashLB(Message, frozen=True):
 
     `minimum_ring_size` is the older form of the ring's.
     """
+
+    ONE_OF: ClassVar = (
+        ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"),
+        ("ringHash", "maglev"),
+    )
 
     http_header_name: str = ""
     http_cookie: HTTPCookie | None = None
@@ -109,6 +118,8 @@ class ZoneAwareLoadBalancerSetting(Message, frozen=True):
 class WarmupConfiguration(Message, frozen=True):
     """Slow start of new endpoints."""
 
+    NEEDS: ClassVar = ("duration",)
+
     duration: Duration | None = None
     minimum_percent: float | None = None
     aggression: float | None = None
@@ -119,6 +130,11 @@ class LoadBalancerSettings(Message, frozen=True):
 
     `warmup_duration_secs` is the older form of `warmup`.
     """
+
+    ONE_OF: ClassVar = (
+        ("simple", "consistentHash"),
+        ("localityLbSetting", "zoneAwareLbSetting"),
+    )
 
     simple: SimpleLB | None = None
     consistent_hash: ConsistentHashLB | None = None
@@ -156,6 +172,8 @@ class H2UpgradePolicy(StrEnum):
 
 class ConnectionKeepalive(Message, frozen=True):
     """HTTP/2 pings."""
+
+    NEEDS: ClassVar = ("interval", "timeout")
 
     interval: Duration | None = None
     timeout: Duration | None = None
@@ -226,6 +244,8 @@ class ClientTLSSettings(Message, frozen=True):
 class PortTrafficPolicy(Message, frozen=True):
     """What replaces the policy for one port; what it lacks is the default, not the policy's."""
 
+    NEEDS: ClassVar = ("port",)
+
     port: PortSelector | None = None
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
@@ -235,6 +255,8 @@ class PortTrafficPolicy(Message, frozen=True):
 
 class TunnelSettings(Message, frozen=True):
     """Send TCP through an HTTP proxy."""
+
+    NEEDS: ClassVar = ("targetHost", "targetPort")
 
     protocol: str = ""
     target_host: str = ""
@@ -264,6 +286,8 @@ class RetryBudget(Message, frozen=True):
 
 class TrafficPolicy(Message, frozen=True):
     """Everything that a DestinationRule says of a host or subset."""
+
+    ONE_OF: ClassVar = (("tunnel", "proxyProtocol"),)
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None

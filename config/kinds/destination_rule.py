@@ -1,7 +1,7 @@
 """DestinationRule: how clients treat a service's endpoints, and its subsets."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
@@ -25,6 +25,8 @@ from config.traffic_policy import TrafficPolicy, check_traffic_policy, failover_
 class Subset(Message, frozen=True):
     """Endpoints with all these labels, under a name, with a policy that overrides the rule's."""
 
+    NEEDS: ClassVar = ("name",)
+
     name: str = ""
     labels: Mapping[str, str] = {}
     traffic_policy: TrafficPolicy | None = None
@@ -32,6 +34,8 @@ class Subset(Message, frozen=True):
 
 class DestinationRule(Message, frozen=True):
     """Policy of a host (exact or wildcard)."""
+
+    NEEDS: ClassVar = ("host",)
 
     host: str = ""
     traffic_policy: TrafficPolicy | None = None
@@ -93,6 +97,8 @@ KIND: Final = KindSpec(
     versions=NETWORKING_VERSIONS,
     spec=DestinationRule,
     validate=_validate,
+    short_names=("dr",),
+    columns={"Host": ".spec.host"},
     hosts=_hosts,
     selectors=_selectors,
     proxy_labels=_proxy_labels,

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
 from aggregator.model.service import Labels, labels_of
 from config.check import Report, check_pattern, check_workload_labels
-from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
+from config.kind import NETWORKING_GROUP, KindSpec
 from config.message import Int32, Message, UInt32
 from config.selector import PolicyTargetReference, WorkloadSelector
 
@@ -164,6 +164,8 @@ class WaypointMatch(Message, frozen=True):
 class EnvoyConfigObjectMatch(Message, frozen=True):
     """When a patch applies; at most one of the four object types."""
 
+    ONE_OF: ClassVar = (("listener", "routeConfiguration", "cluster", "waypoint"),)
+
     context: PatchContext = PatchContext.ANY
     proxy: ProxyMatch | None = None
     listener: ListenerMatch | None = None
@@ -282,7 +284,7 @@ KIND: Final = KindSpec(
     kind="EnvoyFilter",
     plural="envoyfilters",
     group=NETWORKING_GROUP,
-    versions=NETWORKING_VERSIONS,
+    versions=("v1alpha3",),
     spec=EnvoyFilter,
     validate=_validate,
     selectors=_selectors,

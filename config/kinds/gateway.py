@@ -1,7 +1,7 @@
 """Gateway: what routers listen on."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
@@ -25,6 +25,8 @@ from config.server_tls import ServerTLSMode, ServerTLSSettings, check_server_tls
 class Port(Message, frozen=True):
     """A port of a router; `target_port` has no effect any more."""
 
+    NEEDS: ClassVar = ("number", "name")
+
     number: UInt32 = 0
     protocol: str = ""
     name: str = ""
@@ -33,6 +35,8 @@ class Port(Message, frozen=True):
 
 class Server(Message, frozen=True):
     """One port with its hosts, each ``[namespace/]host``."""
+
+    NEEDS: ClassVar = ("port", "hosts")
 
     port: Port | None = None
     bind: str = ""
@@ -44,6 +48,8 @@ class Server(Message, frozen=True):
 
 class Gateway(Message, frozen=True):
     """Servers on the routers that have all labels of `selector`."""
+
+    NEEDS: ClassVar = ("servers",)
 
     servers: tuple[Server, ...] = ()
     selector: Mapping[str, str] = {}
@@ -120,5 +126,6 @@ KIND: Final = KindSpec(
     versions=NETWORKING_VERSIONS,
     spec=Gateway,
     validate=_validate,
+    short_names=("gw",),
     selectors=_selectors,
 )

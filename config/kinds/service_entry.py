@@ -1,7 +1,7 @@
 """ServiceEntry: services that no platform lists."""
 
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
@@ -22,7 +22,7 @@ from config.check import (
 )
 from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
 from config.kinds.workload_entry import UNIX, WorkloadEntry, check_workload_entry
-from config.message import Message, UInt32
+from config.message import Message, Rule, UInt32
 from config.selector import WorkloadSelector
 
 
@@ -36,6 +36,8 @@ class Location(StrEnum):
 class ServicePort(Message, frozen=True):
     """A port; `target_port` is where its endpoints listen unless they say otherwise."""
 
+    NEEDS: ClassVar = ("number", "name")
+
     number: UInt32 = 0
     protocol: str = ""
     name: str = ""
@@ -44,6 +46,24 @@ class ServicePort(Message, frozen=True):
 
 class ServiceEntry(Message, frozen=True):
     """One or more hosts with the same ports and endpoints."""
+
+    NEEDS: ClassVar = ("hosts",)
+    RULES: ClassVar = (
+        Rule(
+            "!has(self.endpoints) || size(self.endpoints) == 0 || !has(self.workloadSelector)",
+            "expected only one of endpoints and workloadSelector",
+        ),
+        Rule(
+            "!has(self.endpoints) || size(self.endpoints) == 0 || (has(self.resolution)"
+            " && self.resolution in ['STATIC', 'DNS', 'DNS_ROUND_ROBIN'])",
+            "endpoints need resolution STATIC, DNS or DNS_ROUND_ROBIN",
+        ),
+        Rule(
+            "!has(self.resolution) || self.resolution != 'DNS_ROUND_ROBIN'"
+            " || !has(self.endpoints) || size(self.endpoints) <= 1",
+            "expected at most one endpoint with resolution DNS_ROUND_ROBIN",
+        ),
+    )
 
     hosts: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -189,6 +209,12 @@ KIND: Final = KindSpec(
     versions=NETWORKING_VERSIONS,
     spec=ServiceEntry,
     validate=_validate,
+    short_names=("se",),
+    columns={
+        "Hosts": ".spec.hosts",
+        "Location": ".spec.location",
+        "Resolution": ".spec.resolution",
+    },
     hosts=_hosts,
     export_to=_export_to,
 )

@@ -1,7 +1,7 @@
 """Sidecar: what a group of proxies sees of the mesh, and the ports that they open."""
 
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
@@ -21,7 +21,7 @@ from config.check import (
 from config.destination import Destination, check_destination
 from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
 from config.kinds.workload_entry import UNIX
-from config.message import Message, UInt32
+from config.message import Message, Rule, UInt32
 from config.selector import WorkloadSelector
 from config.server_tls import ServerTLSMode, ServerTLSSettings, check_server_tls
 from config.traffic_policy import ConnectionPoolSettings, check_connection_pool
@@ -57,6 +57,8 @@ class SidecarPort(Message, frozen=True):
 class IstioIngressListener(Message, frozen=True):
     """A port on which the workload is reached."""
 
+    NEEDS: ClassVar = ("port",)
+
     port: SidecarPort | None = None
     bind: str = ""
     capture_mode: CaptureMode = CaptureMode.DEFAULT
@@ -67,6 +69,8 @@ class IstioIngressListener(Message, frozen=True):
 
 class IstioEgressListener(Message, frozen=True):
     """Hosts (``namespace/host``) that the workload may reach, on one port or on theirs."""
+
+    NEEDS: ClassVar = ("hosts",)
 
     port: SidecarPort | None = None
     bind: str = ""
@@ -83,6 +87,15 @@ class OutboundTrafficPolicy(Message, frozen=True):
 
 class Sidecar(Message, frozen=True):
     """Without a selector it holds for the namespace; in the root namespace, for the mesh."""
+
+    RULES: ClassVar = (
+        Rule(
+            "has(self.outboundTrafficPolicy) || has(self.inboundConnectionPool)"
+            " || (has(self.ingress) && size(self.ingress) > 0)"
+            " || (has(self.egress) && size(self.egress) > 0)",
+            "expected egress, ingress or outboundTrafficPolicy",
+        ),
+    )
 
     workload_selector: WorkloadSelector | None = None
     ingress: tuple[IstioIngressListener, ...] = ()

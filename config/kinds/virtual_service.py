@@ -1,7 +1,7 @@
 """VirtualService: which requests and connections go where."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 from msgspec import Struct, structs
@@ -24,7 +24,7 @@ from config.host import host_matches, hosts_overlap, resolve_host
 from config.http_match import check_gateways, is_claim
 from config.http_route import HTTPRoute, check_http_route
 from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
-from config.message import Message, UInt32
+from config.message import Message, Rule, UInt32
 
 
 class L4MatchAttributes(Message, frozen=True):
@@ -65,6 +65,14 @@ class TLSRoute(Message, frozen=True):
 
 class VirtualService(Message, frozen=True):
     """Rules of some hosts; without hosts it is the delegate of others."""
+
+    RULES: ClassVar = (
+        Rule(
+            "(has(self.http) && size(self.http) > 0) || (has(self.tls) && size(self.tls) > 0)"
+            " || (has(self.tcp) && size(self.tcp) > 0)",
+            "expected rules in http, tls or tcp",
+        ),
+    )
 
     hosts: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
@@ -261,6 +269,8 @@ KIND: Final = KindSpec(
     versions=NETWORKING_VERSIONS,
     spec=VirtualService,
     validate=_validate,
+    short_names=("vs",),
+    columns={"Gateways": ".spec.gateways", "Hosts": ".spec.hosts"},
     hosts=_hosts,
     selectors=_selectors,
     export_to=_export_to,

@@ -16,7 +16,7 @@ from config.check import (
 )
 from config.documents import field_path
 from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
-from config.message import Message, UInt32
+from config.message import Message, Rule, UInt32
 
 UNIX: Final = "unix://"
 """Begins the address of a Unix socket."""
@@ -82,6 +82,19 @@ def _validate(config: Config) -> list[Problem]:
     return report.problems
 
 
+_RULES: Final = (
+    Rule(
+        "(has(self.address) && self.address != '') || (has(self.network) && self.network != '')",
+        "expected an address, or the network whose gateway leads there",
+    ),
+    Rule(
+        "!has(self.address) || !self.address.startsWith('unix://')"
+        " || !has(self.ports) || size(self.ports) == 0",
+        "a Unix socket has no ports",
+    ),
+)
+"""A template in a WorkloadGroup may lack its address, so these are the kind's."""
+
 KIND: Final = KindSpec(
     kind="WorkloadEntry",
     plural="workloadentries",
@@ -89,4 +102,7 @@ KIND: Final = KindSpec(
     versions=NETWORKING_VERSIONS,
     spec=WorkloadEntry,
     validate=_validate,
+    short_names=("we",),
+    columns={"Address": ".spec.address"},
+    rules=_RULES,
 )

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
 from config.check import Report, check_labels, check_non_negative, check_port
 from config.kind import NETWORKING_GROUP, NETWORKING_VERSIONS, KindSpec
 from config.kinds.workload_entry import WorkloadEntry
-from config.message import Int32, Message, UInt32
+from config.message import Int32, Message, Rule, UInt32
 
 
 class WorkloadGroupMetadata(Message, frozen=True):
@@ -29,6 +29,8 @@ class HTTPHeader(Message, frozen=True):
 class HTTPHealthCheckConfig(Message, frozen=True):
     """Probe by a GET."""
 
+    NEEDS: ClassVar = ("port",)
+
     path: str = ""
     port: UInt32 = 0
     host: str = ""
@@ -39,6 +41,8 @@ class HTTPHealthCheckConfig(Message, frozen=True):
 class TCPHealthCheckConfig(Message, frozen=True):
     """Probe by connecting."""
 
+    NEEDS: ClassVar = ("port",)
+
     host: str = ""
     port: UInt32 = 0
 
@@ -46,11 +50,15 @@ class TCPHealthCheckConfig(Message, frozen=True):
 class ExecHealthCheckConfig(Message, frozen=True):
     """Probe by a command's exit code."""
 
+    NEEDS: ClassVar = ("command",)
+
     command: tuple[str, ...] = ()
 
 
 class GrpcHealthCheckConfig(Message, frozen=True):
     """Probe by gRPC's health service."""
+
+    NEEDS: ClassVar = ("port",)
 
     port: UInt32 = 0
     service: str = ""
@@ -58,6 +66,14 @@ class GrpcHealthCheckConfig(Message, frozen=True):
 
 class ReadinessProbe(Message, frozen=True):
     """How a workload's health is found out: one of the four methods."""
+
+    ONE_OF: ClassVar = (("httpGet", "tcpSocket", "exec", "grpc"),)
+    RULES: ClassVar = (
+        Rule(
+            "has(self.httpGet) || has(self.tcpSocket) || has(self.exec) || has(self.grpc)",
+            "expected one of httpGet, tcpSocket, exec and grpc",
+        ),
+    )
 
     initial_delay_seconds: Int32 = 0
     timeout_seconds: Int32 = 0
@@ -72,6 +88,8 @@ class ReadinessProbe(Message, frozen=True):
 
 class WorkloadGroup(Message, frozen=True):
     """Template and probe."""
+
+    NEEDS: ClassVar = ("template",)
 
     metadata: WorkloadGroupMetadata | None = None
     template: WorkloadEntry | None = None
@@ -132,4 +150,5 @@ KIND: Final = KindSpec(
     versions=NETWORKING_VERSIONS,
     spec=WorkloadGroup,
     validate=_validate,
+    short_names=("wg",),
 )

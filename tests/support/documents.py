@@ -7,6 +7,7 @@ from aggregator.model.registry import RegistryContext
 from config.decode import Loaded, load_config
 from config.documents import Document, read_documents
 from config.items import Items, decode_items
+from config.kind_table import kinds
 
 CONTEXT = RegistryContext(name="vms", cluster_id="c1")
 
@@ -27,7 +28,9 @@ def document(text: str, source: str = "rules.yaml") -> Document:
 def rule(kind: str, spec: str, *, name: str = "rule", namespace: str = "shop") -> Document:
     """A rule; *spec* is the YAML under ``spec:``, whose first line is line 4."""
     body = "".join(f"  {line}\n" for line in dedent(spec).strip("\n").splitlines())
-    head = f"apiVersion: networking.istio.io/v1\nkind: {kind}\n"
+    known = kinds().get(kind)
+    version = known.api_versions[0] if known is not None else "networking.istio.io/v1"
+    head = f"apiVersion: {version}\nkind: {kind}\n"
     return document(f"{head}metadata: {{name: {name}, namespace: {namespace}}}\nspec:\n{body}")
 
 
