@@ -8,6 +8,9 @@ INSTALLED := $(VENV)/.installed
 # Code that is linted, formatted and typed.
 CODE := $(wildcard adapters agent aggregator bench config examples scripts stubs tests)
 
+# Generated from config/kinds.
+CRDS := deploy/kubernetes/crds.yaml
+
 # Programs that packages bring (envoy) are found like those of the machine.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -60,6 +63,11 @@ check: install  ## Lint, formatting, types, import rules, spelling, hygiene
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/python scripts/check_files.py
+	@$(BIN)/mesh-aggregator crds | cmp - $(CRDS) || { echo "$(CRDS) is out of date: make crds" >&2; exit 1; }
+
+.PHONY: crds
+crds: install  ## Write the CustomResourceDefinitions of the kinds again
+	$(BIN)/mesh-aggregator crds > $(CRDS)
 
 .PHONY: format
 format: install  ## Apply the formatting and the safe lint fixes
