@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from aggregator.model.errors import Origin
 from aggregator.model.registry import RegistryContext, ServiceItem
 from aggregator.model.service import (
     Endpoint,
@@ -22,6 +23,7 @@ from config.check import (
     Report,
     check_export_to,
     check_host,
+    check_ip,
     check_labels,
     check_port,
     check_port_name,
@@ -32,7 +34,7 @@ from config.check import (
     is_dns_label,
     is_ip,
 )
-from config.documents import Document, field_path
+from config.documents import Document, Position, field_path
 from config.kinds.workload_entry import UNIX
 from config.message import UInt32
 from config.shape import decode_struct
@@ -93,14 +95,43 @@ def decode_terse(document: Document, context: RegistryContext) -> tuple[ServiceI
     items: dict[tuple[str, str], ServiceItem] = {}
     for index, service in enumerate(decoded.services):
         where = f"services[{index}]"
-        namespace = _namespace(service, context)
-        _check_service(report, where, service, namespace, context)
+        namespace = terse_namespace(service.namespace, service.host, context)
+        _check_service(report, f"{where}.", service, namespace, context)
         key = (namespace, service.host.lower())
         if key in items:
             report.error(f"{where}.host", f"{service.host!r} is there already")
-        items[key] = _item(service, namespace, context, document, where)
+        items[key] = _item(service, namespace, context, document.origin)
     report.raise_errors(document.position)
     return tuple(items.values())
+
+
+def decode_terse_service(
+    data: object, context: RegistryContext, origin: Origin, position: Position
+) -> ServiceItem:
+    """Decode one service that stands alone; raises ConfigError with all that is wrong with it."""
+    service = decode_struct(data, TerseService, "", position)
+    namespace = terse_namespace(service.namespace, service.host, context)
+    report = Report(origin)
+    _check_service(report, "", service, namespace, context)
+    report.raise_errors(position)
+    return _item(service, namespace, context, origin)
+
+
+def decode_terse_endpoint(
+    data: object, context: RegistryContext, origin: Origin, position: Position
+) -> Endpoint:
+    """Decode one endpoint whose service is told elsewhere, so that it has to be an IP address.
+
+    Raises ConfigError with all that is wrong with it.
+    """
+    endpoint = decode_struct(data, TerseEndpoint, "", position)
+    report = Report(origin)
+    check_ip(report, "address", endpoint.address)
+    _check_endpoint(report, "", endpoint)
+    for name in endpoint.ports:
+        check_port_name(report, field_path("ports", name), name)
+    report.raise_errors(position)
+    return _endpoint(endpoint, None, context)
 
 
 def _told_namespace(host: str, domain: str) -> str:
@@ -109,16 +140,13 @@ def _told_namespace(host: str, domain: str) -> str:
     return rest.partition(".")[2] if rest != host.lower() else ""
 
 
-def _namespace(service: TerseService, context: RegistryContext) -> str:
-    return service.namespace or _told_namespace(service.host, context.domain) or context.namespace
+def terse_namespace(namespace: str, host: str, context: RegistryContext) -> str:
+    """Where a service belongs: as written, as its host tells, or the registry's default."""
+    return namespace or _told_namespace(host, context.domain) or context.namespace
 
 
 def _item(
-    terse: TerseService,
-    namespace: str,
-    context: RegistryContext,
-    document: Document,
-    path: str,
+    terse: TerseService, namespace: str, context: RegistryContext, origin: Origin
 ) -> ServiceItem:
     ports = tuple(_port(port, terse, context) for port in terse.ports)
     by_name = any(_is_name(endpoint.address) for endpoint in terse.endpoints)
@@ -131,7 +159,7 @@ def _item(
         export_to=terse.export_to or context.export_to,
         labels=labels_of(terse.labels),
         registries=(context.name,),
-        origin=document.origin,
+        origin=origin,
     )
     endpoints = tuple(_endpoint(each, terse, context) for each in terse.endpoints)
     return ServiceItem(namespace, service.host, service, endpoints)
@@ -157,13 +185,17 @@ def _port_name(protocol: Protocol, number: int) -> str:
     return f"{protocol.value.lower().replace('_', '-')}-{number}"
 
 
-def _endpoint(terse: TerseEndpoint, service: TerseService, context: RegistryContext) -> Endpoint:
+def _endpoint(
+    terse: TerseEndpoint, service: TerseService | None, context: RegistryContext
+) -> Endpoint:
+    locality = terse.locality or (service.locality if service else "") or context.locality
+    network = terse.network or (service.network if service else "") or context.network
     return Endpoint(
         address=terse.address.removeprefix(UNIX),
         ports=tuple(sorted(terse.ports.items())),
         labels=labels_of(terse.labels),
-        locality=Locality.parse(terse.locality or service.locality or context.locality),
-        network=terse.network or service.network or context.network,
+        locality=Locality.parse(locality),
+        network=network,
         cluster_id=context.cluster_id,
         weight=terse.weight,
         registry=context.name,
@@ -171,42 +203,43 @@ def _endpoint(terse: TerseEndpoint, service: TerseService, context: RegistryCont
 
 
 def _check_service(
-    report: Report, path: str, service: TerseService, namespace: str, context: RegistryContext
+    report: Report, at: str, service: TerseService, namespace: str, context: RegistryContext
 ) -> None:
-    check_host(report, f"{path}.host", service.host)
+    check_host(report, f"{at}host", service.host)
     if not is_dns_label(namespace):
-        report.error(f"{path}.namespace", f"expected a namespace, found {namespace!r}")
+        report.error(f"{at}namespace", f"expected a namespace, found {namespace!r}")
     told = _told_namespace(service.host, context.domain)
     if told and told != namespace:
-        report.error(f"{path}.namespace", f"the host says {told!r}, found {namespace!r}")
-    check_protocol(report, f"{path}.protocol", service.protocol)
-    check_labels(report, f"{path}.labels", service.labels)
-    check_export_to(report, f"{path}.export_to", service.export_to, namespace, none=True)
-    _check_locality(report, f"{path}.locality", service.locality)
+        report.error(f"{at}namespace", f"the host says {told!r}, found {namespace!r}")
+    check_protocol(report, f"{at}protocol", service.protocol)
+    check_labels(report, f"{at}labels", service.labels)
+    check_export_to(report, f"{at}export_to", service.export_to, namespace, none=True)
+    _check_locality(report, f"{at}locality", service.locality)
     for index, address in enumerate(service.addresses):
-        check_subnet(report, f"{path}.addresses[{index}]", address)
-    names = _check_ports(report, path, service, context)
+        check_subnet(report, f"{at}addresses[{index}]", address)
+    names = _check_ports(report, at, service, context)
     for index, endpoint in enumerate(service.endpoints):
-        _check_endpoint(report, f"{path}.endpoints[{index}]", endpoint, names)
+        _check_address(report, f"{at}endpoints[{index}].address", endpoint.address)
+        _check_endpoint(report, f"{at}endpoints[{index}].", endpoint, names)
     kinds = {
         "a host name" if _is_name(each.address) else "a socket"
         for each in service.endpoints
         if _is_name(each.address) or each.address.startswith(UNIX)
     }
     if len(kinds) > 1:
-        report.error(f"{path}.endpoints", "host names and Unix sockets cannot be mixed")
+        report.error(f"{at}endpoints", "host names and Unix sockets cannot be mixed")
 
 
 def _check_ports(
-    report: Report, path: str, service: TerseService, context: RegistryContext
+    report: Report, at: str, service: TerseService, context: RegistryContext
 ) -> frozenset[str]:
-    """Checks the ports and gives their names."""
+    """Checks the ports and gives their names. *at* ends in a dot, or is empty."""
     if not service.ports:
-        report.error(f"{path}.ports", "expected at least one port")
+        report.error(f"{at}ports", "expected at least one port")
     names: set[str] = set()
     numbers: set[int] = set()
     for index, port in enumerate(service.ports):
-        where = f"{path}.ports[{index}]"
+        where = f"{at}ports[{index}]"
         check_port(report, f"{where}.number", port.number)
         check_protocol(report, f"{where}.protocol", port.protocol)
         if port.target_port:
@@ -223,19 +256,21 @@ def _check_ports(
     return frozenset(names)
 
 
-def _check_endpoint(
-    report: Report, path: str, endpoint: TerseEndpoint, names: frozenset[str]
-) -> None:
-    address = endpoint.address
+def _check_address(report: Report, path: str, address: str) -> None:
     if address.startswith(UNIX):
-        check_unix_address(report, f"{path}.address", address.removeprefix(UNIX))
+        check_unix_address(report, path, address.removeprefix(UNIX))
     elif not is_ip(address) and (fault := host_fault(address)):
-        report.error(f"{path}.address", f"expected an IP address or a host name: {fault}")
-    check_labels(report, f"{path}.labels", endpoint.labels)
-    _check_locality(report, f"{path}.locality", endpoint.locality)
+        report.error(path, f"expected an IP address or a host name: {fault}")
+
+
+def _check_endpoint(
+    report: Report, at: str, endpoint: TerseEndpoint, names: frozenset[str] | None = None
+) -> None:
+    check_labels(report, f"{at}labels", endpoint.labels)
+    _check_locality(report, f"{at}locality", endpoint.locality)
     for name, number in endpoint.ports.items():
-        where = field_path(f"{path}.ports", name)
-        if name not in names:
+        where = field_path(f"{at}ports", name)
+        if names is not None and name not in names:
             known = ", ".join(sorted(names))
             report.error(where, f"the service has no port named {name!r}; it has {known}")
         check_port(report, where, number)
