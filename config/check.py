@@ -234,6 +234,13 @@ def check_port(report: Report, path: str, number: int) -> bool:
     return False
 
 
+def check_locality(report: Report, path: str, text: str) -> None:
+    """Demand ``region/zone/subzone`` or the first parts of it; nothing is a place too."""
+    parts = text.split("/")
+    if text and (not parts[0] or len(parts) > 3):
+        report.error(path, f"expected region/zone/subzone, found {text!r}")
+
+
 def check_port_name(report: Report, path: str, name: str) -> None:
     """Demand a name for a port."""
     if not is_dns_label(name):

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
+from tests.support.servers.consul import ConsulServer
 from tests.support.servers.etcd import EtcdServer
 from tests.support.servers.kube_apiserver import KubeApiserver
 from tests.support.servers.process import Server
@@ -72,6 +73,18 @@ def make_kube(tmp_path: Path, etcd: EtcdServer) -> Iterator[Make[KubeApiserver]]
         return KubeApiserver(folder, options.pop("etcd", etcd), **options)
 
     yield from _made(tmp_path / "kube", create)
+
+
+@pytest.fixture(scope="session")
+def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulServer]:
+    """The Consul that all tests share: one datacenter, no ACL."""
+    yield from _shared(ConsulServer(tmp_path_factory.mktemp("consul")))
+
+
+@pytest.fixture
+def make_consul(tmp_path: Path) -> Iterator[Make[ConsulServer]]:
+    """Makes Consuls for one test."""
+    yield from _made(tmp_path / "consul", ConsulServer)
 
 
 def _shared(server: S) -> Iterator[S]:
