@@ -36,6 +36,8 @@ from config.mesh import MeshConfig
 
 SCOPES: Final = "scopes"
 SWAP: Final = "swap"
+ANNOUNCED: Final = "announced"
+"""The scope of problems with what a registry announces, which its adapter does not know."""
 
 
 class Contribution(Struct, frozen=True):
@@ -73,6 +75,7 @@ class _Registry:
         self.sinks: list[_Sink] = []
         self.pending: dict[ShardKey, Mapping[str, Item]] = {}
         self.absent: set[str] = set()
+        self.refused: tuple[Problem, ...] = ()
         self.swap_due: Callable[[], None] | None = None
         self.last_success: float | None = None
 
@@ -157,7 +160,8 @@ class Aggregate:
         return {
             (name, scope): problems
             for name, registry in self._registries.items()
-            for scope, problems in registry.live.problems.items()
+            for scope, problems in (*registry.live.problems.items(), (ANNOUNCED, registry.refused))
+            if problems
         }
 
     def conflicts(self) -> tuple[Problem, ...]:
@@ -169,18 +173,25 @@ class Aggregate:
         return tuple(sorted({*services, *rules}))
 
     def announced(self) -> dict[str, tuple[AnnouncedRegistry, ...]]:
-        """The registries that each registry announces, by name and sorted."""
+        """The registries that each registry announces, by name; of several with one name the oldest
+        first, then by scope.
+        """
         found = {}
         for name, registry in self._registries.items():
-            items = {
-                item.name: item
+            items = [
+                item
                 for shard in sorted(registry.live.announcing)
                 for item in registry.live.shards[shard].values()
                 if isinstance(item, AnnouncedRegistry)
-            }
+            ]
             if items:
-                found[name] = tuple(items[key] for key in sorted(items))
+                found[name] = tuple(sorted(items, key=lambda each: (each.name, each.created)))
         return found
+
+    def refuse_announced(self, problems: Mapping[str, tuple[Problem, ...]]) -> None:
+        """Note, by announcer, what is wrong with announcements, in place of what was before."""
+        for name, registry in self._registries.items():
+            registry.refused = problems.get(name, ())
 
     def summary(self, name: str, *, staged: bool = False) -> Summary:
         """How much one registry gives, or what is prepared to replace it would give."""
@@ -192,7 +203,8 @@ class Aggregate:
             return Summary()
         return Summary(
             replace(generation.counts),
-            sum(len(problems) for problems in generation.problems.values()),
+            sum(len(problems) for problems in generation.problems.values())
+            + (0 if staged else len(registry.refused)),
             len({shard.scope for shard in generation.shards}),
             generation.revision,
             {

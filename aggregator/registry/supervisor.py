@@ -6,10 +6,12 @@ The only place that waits before a registry is asked again. Knows nothing of any
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from aggregator.model.discovery import load_adapter
@@ -20,6 +22,7 @@ from aggregator.model.errors import (
     ConfigError,
     MeshError,
     Origin,
+    Problem,
 )
 from aggregator.model.registry import AdapterSpec, AnnouncedRegistry, RegistrySink
 from aggregator.registry.aggregate import Aggregate
@@ -34,6 +37,17 @@ LoadAdapter = Callable[[str, Origin], AdapterSpec]
 InThread = Callable[[LoadAdapter, str, Origin], Awaitable[AdapterSpec]]
 DecodeAnnounced = Callable[[AnnouncedRegistry, RegistrySettings], RegistrySettings]
 """Settings of an announced registry, given those of the registry that announces it."""
+
+
+class _Refusal(Struct, frozen=True):
+    """A registry that was announced and is not run, or not as announced, and why."""
+
+    announcer: str
+    name: str
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
 
 
 class _Runner:
@@ -95,7 +109,7 @@ class Supervisor:
         self._leaving: tuple[RegistrySettings, ...] = ()
         self._runners: dict[str, _Runner] = {}
         self._replacements: dict[str, _Runner] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: tuple[_Refusal, ...] = ()
         self._group: asyncio.TaskGroup | None = None
         self._ready = asyncio.Event()
         self._reconciling = False
@@ -175,9 +189,14 @@ class Supervisor:
                 statuses.append(self._status_of(name, self._replacements[name]))
         statuses += (
             RegistryStatus(
-                name=name, type="", state=RegistryState.FAILED, required=False, last_error=error
+                name=name,
+                type="",
+                state=RegistryState.FAILED,
+                required=False,
+                announced_by=refusal.announcer,
+                last_error=str(refusal),
             )
-            for name, error in self._refused.items()
+            for name, refusal in {each.name: each for each in reversed(self._refused)}.items()
             if name not in self._runners
         )
         return statuses
@@ -224,39 +243,53 @@ class Supervisor:
         An announced one comes right after its announcer.
         """
         announced = self._aggregate.announced()
-        declared = {settings.name for settings in (*self._declared, *self._leaving)}
+        declared = (*self._declared, *self._leaving)
         wanted: dict[str, tuple[RegistrySettings, str]] = {}
-        refused: dict[str, str] = {}
+        refused: list[_Refusal] = []
 
         def want(settings: RegistrySettings, announced_by: str) -> None:
             wanted[settings.name] = (settings, announced_by)
             for item in announced.get(settings.name, ()):
-                if item.name in declared or item.name in wanted:
-                    refused[item.name] = f"{settings.name} announces {item.name!r}, which is taken"
-                    continue
                 decoded = self._decode(item, settings, refused)
-                if decoded is not None:
+                others = (*declared, *(each for each, _ in wanted.values()))
+                rival = decoded and _rival(decoded, others)
+                if rival:
+                    refused.append(_Refusal(settings.name, item.name, (_taken(item, rival),)))
+                elif decoded:
                     want(decoded, settings.name)
 
-        for settings in (*self._declared, *self._leaving):
+        for settings in declared:
             want(settings, "")
-        for name, error in refused.items():
-            if self._refused.get(name) != error:
-                self._log.error("registry_refused", adapter=name, error=error)
-        self._refused = refused
+        self._refuse(tuple(refused))
         return wanted
 
+    def _refuse(self, refused: tuple[_Refusal, ...]) -> None:
+        """Show what is refused now, and log what was not before."""
+        problems: dict[str, tuple[Problem, ...]] = {}
+        for each in refused:
+            problems[each.announcer] = (*problems.get(each.announcer, ()), *each.problems)
+            if each not in self._refused:
+                self._log.error("registry_refused", adapter=each.name, error=str(each))
+        self._refused = refused
+        self._aggregate.refuse_announced(problems)
+
     def _decode(
-        self, item: AnnouncedRegistry, announcer: RegistrySettings, refused: dict[str, str]
+        self, item: AnnouncedRegistry, announcer: RegistrySettings, refused: list[_Refusal]
     ) -> RegistrySettings | None:
         """Settings of an announced registry; while they cannot be read, those that it runs with."""
+        problems: tuple[Problem, ...]
         if self._decode_announced is not None:
             try:
                 return self._decode_announced(item, announcer)
             except ConfigError as error:
-                refused[item.name] = str(error)
+                problems = error.problems
         else:
-            refused[item.name] = "announced registries are not served here"
+            problems = (Problem(item.origin, "", "announced registries are not served here"),)
+        subject = f"registry {item.name}"
+        problems = tuple(
+            each if each.subject else replace(each, subject=subject) for each in problems
+        )
+        refused.append(_Refusal(announcer.name, item.name, problems))
         running = self._runners.get(item.name)
         return running.settings if running else None
 
@@ -397,6 +430,25 @@ class Supervisor:
             reconnects=runner.reconnects,
             revision=summary.revision,
         )
+
+
+def _rival(
+    settings: RegistrySettings, others: Iterable[RegistrySettings]
+) -> RegistrySettings | None:
+    """The registry that has the name already, or the cluster."""
+    cluster = settings.context.cluster_id
+    for other in others:
+        same_cluster = other.type == settings.type and other.context.cluster_id == cluster
+        if other.name == settings.name or (cluster and same_cluster):
+            return other
+    return None
+
+
+def _taken(item: AnnouncedRegistry, rival: RegistrySettings) -> Problem:
+    where = f" at {rival.context.origin}" if rival.context.origin.source else ""
+    what = "name" if rival.name == item.name else "cluster"
+    message = f"left out: the registry {rival.name!r}{where} has that {what} already"
+    return Problem(item.origin, "", message, subject=f"registry {item.name}")
 
 
 def _cause(error: Exception) -> Exception:

@@ -139,6 +139,7 @@ def registry(
     address: str = "",
     *,
     type_: str = "fake",
+    cluster_id: str = "",
     required: bool = True,
     sync_timeout: float = 30.0,
 ) -> RegistrySettings:
@@ -146,7 +147,7 @@ def registry(
     return RegistrySettings(
         name=name,
         type=type_,
-        context=RegistryContext(name=name, cluster_id=f"c-{name}"),
+        context=RegistryContext(name=name, cluster_id=cluster_id or f"c-{name}"),
         adapter=FakeSettings(address or name),
         required=required,
         sync_timeout=sync_timeout,
@@ -558,6 +559,49 @@ async def test_an_announced_name_that_is_taken_is_refused() -> None:
         names: Sequence[str] = [each.name for each in daemon.supervisor.status()]
         assert names == ["more", "east"]
         assert daemon.platform.runs == ["more", "east"]
+        (problem,) = daemon.aggregate.problems()["more", "announced"]
+        assert "the registry 'east' has that name already" in str(problem)
+        assert daemon.supervisor.status()[0].problems == 1
+
+
+async def test_a_cluster_that_is_declared_is_not_read_again_under_another_name() -> None:
+    """Its endpoints would all be there twice."""
+    async with running(
+        registry("more"),
+        registry("main", cluster_id="c-east"),
+        more=announcing("east"),
+        main=serving("10.0.0.1"),
+        east=serving("10.0.0.1"),
+    ) as daemon:
+        await daemon.advance()
+
+        assert daemon.platform.runs == ["more", "main"]
+        refused = daemon.supervisor.status()[-1]
+        assert (refused.name, refused.announced_by) == ("east", "more")
+        assert "the registry 'main' has that cluster already" in refused.last_error
+
+
+async def test_of_two_announcements_with_one_name_the_oldest_counts() -> None:
+    """A second secret for a cluster that is read already takes nothing over, until the first goes;
+    the younger one is reported with the place where it was written.
+    """
+
+    def script(sink: RegistrySink, context: RegistryContext, _settings: FakeSettings) -> None:
+        for scope, address, created in (("a", "young", 2.0), ("b", "old", 1.0)):
+            item = AnnouncedRegistry(
+                "east", "fake", {"address": address}, created=created, origin=Origin(address)
+            )
+            sink.replace(ShardKey(context.name, scope, Content.REGISTRIES), {"east": item})
+        sink.synced()
+
+    async with running(
+        registry("more"), more=script, young=serving("10.0.0.1"), old=serving("10.0.0.2")
+    ) as daemon:
+        await daemon.advance()
+
+        assert daemon.addresses() == ["10.0.0.2"]
+        (problem,) = daemon.aggregate.problems()["more", "announced"]
+        assert str(problem).startswith("young: registry east: left out")
 
 
 async def test_unreadable_announced_settings_show_in_the_status() -> None:
