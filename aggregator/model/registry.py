@@ -120,8 +120,14 @@ class RegistrySink(Interface):
         lacks on purpose.
         """
 
-    def update(self, shard: ShardKey, key: str, item: Item | None) -> None:
-        """Install one item between listings; None says that the registry deleted it."""
+    def update(
+        self, shard: ShardKey, key: str, item: Item | None, *, expired: bool = False
+    ) -> None:
+        """Install one item between listings; None says that the registry deleted it.
+
+        *expired* says that nobody took out what the item now lacks: a lease ran out, a check
+        failed. That is believed of a few, but judged when it befalls many.
+        """
 
     def drop(self, shard: ShardKey) -> None:
         """The registry says that the whole scope was deleted (an unlinked file): its items go at
@@ -196,7 +202,8 @@ class AdapterSpec(Struct, frozen=True):
     libraries, if any. `names_hosts` says that it makes host names itself, by the registry's
     `host_template`; `is_cluster` that endpoints are of a cluster, called like the registry unless
     told otherwise. `longest_wait` bounds the back-off, in seconds; it is short where asking again
-    costs the registry nothing.
+    costs the registry nothing. `tells_deletions` is false where being absent from a listing is the
+    only sign of a deletion, so that a service stays for a while without endpoints.
     """
 
     name: str
@@ -206,3 +213,4 @@ class AdapterSpec(Struct, frozen=True):
     names_hosts: bool = False
     is_cluster: bool = False
     longest_wait: float = 60.0
+    tells_deletions: bool = True

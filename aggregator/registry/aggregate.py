@@ -27,9 +27,12 @@ from aggregator.model.registry import (
     ShardKey,
 )
 from aggregator.model.service import Endpoint, Service, ServiceKey
+from aggregator.registry.expiry import Expiries, Expiry
+from aggregator.registry.grace import Grace
 from aggregator.registry.guard import Hold, LossGuard
 from aggregator.registry.merge import NOTHING
 from aggregator.registry.secrets import Follower
+from aggregator.registry.settings import Handling
 from aggregator.registry.shard import Counts, Difference, Generation, weight_of
 from aggregator.registry.state import Outcome, State
 from config.mesh import MeshConfig
@@ -38,6 +41,7 @@ SCOPES: Final = "scopes"
 SWAP: Final = "swap"
 ANNOUNCED: Final = "announced"
 """The scope of problems with what a registry announces, which its adapter does not know."""
+EXPIRIES: Final = "expiries"
 
 
 class Contribution(Struct, frozen=True):
@@ -60,13 +64,14 @@ class Summary(Struct, frozen=True):
     scopes: int = 0
     revision: str = ""
     held: Mapping[str, Hold] = {}
+    lingering: int = 0
     last_success: float | None = None
 
 
 class _Registry:
     """One registry by name: what is served of it, and what prepares to replace that."""
 
-    def __init__(self, context: RegistryContext) -> None:
+    def __init__(self, context: RegistryContext, handling: Handling) -> None:
         self.name = context.name
         self.context = context
         self.live = Generation(context.name)
@@ -75,6 +80,8 @@ class _Registry:
         self.sinks: list[_Sink] = []
         self.pending: dict[ShardKey, Mapping[str, Item]] = {}
         self.absent: set[str] = set()
+        self.expiries = Expiries()
+        self.grace = Grace(handling.deletion_grace)
         self.refused: tuple[Problem, ...] = ()
         self.swap_due: Callable[[], None] | None = None
         self.last_success: float | None = None
@@ -102,6 +109,7 @@ class Aggregate:
         self._guard = guard or LossGuard()
         self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
         self._registries: dict[str, _Registry] = {}
+        self._handlings: dict[str, Handling] = {}
         self._on_announced: Callable[[], None] | None = None
         self._followers: dict[str, list[Follower]] = {}
         self._state = State(self._context_of, domain, mesh or MeshConfig(), precedence)
@@ -212,6 +220,7 @@ class Aggregate:
                 for listing, hold in self._guard.held(name).items()
                 if (listing == SWAP) is staged
             },
+            0 if staged else len(registry.grace),
             registry.last_success,
         )
 
@@ -226,6 +235,14 @@ class Aggregate:
         """Have *on_announced* called whenever some registry announces others than before."""
         self._on_announced = on_announced
 
+    def configure(self, name: str, handling: Handling) -> None:
+        """Handle what a registry says so from now on, whether it runs already or not."""
+        self._handlings[name] = handling
+        self._guard.configure(name, handling.guard)
+        registry = self._registries.get(name)
+        if registry is not None:
+            registry.grace.seconds = handling.deletion_grace
+
     def sink(
         self,
         name: str,
@@ -234,7 +251,7 @@ class Aggregate:
     ) -> RegistrySink:
         """Begin a run of a registry's adapter. Earlier sinks of it are dead from now on."""
         context = context or RegistryContext(name=name, cluster_id=name)
-        registry = self._registries.setdefault(name, _Registry(context))
+        registry = self._known(name, context)
         registry.context = context
         for sink in registry.sinks:
             sink.alive = sink.generation is registry.staged and sink.alive
@@ -252,7 +269,7 @@ class Aggregate:
         A later run of the same replacement, after an error, goes on with what that had.
         """
         context = context or RegistryContext(name=name, cluster_id=name)
-        registry = self._registries.setdefault(name, _Registry(context))
+        registry = self._known(name, context)
         if registry.staged is None or registry.staged_context != context:
             registry.staged = Generation(name)
             registry.staged_context = context
@@ -274,6 +291,8 @@ class Aggregate:
     def remove_registry(self, name: str) -> None:
         """Purge all that a registry gave, at once: it is out of the settings."""
         registry = self._registries.pop(name, None)
+        self._handlings.pop(name, None)
+        self._guard.configure(name, None)
         if registry is None:
             return
         for sink in registry.sinks:
@@ -299,8 +318,12 @@ class Aggregate:
                 self._swap_now(registry)
             elif listing == SCOPES:
                 self._drop_absent(registry)
+            elif listing == EXPIRIES:
+                self._believe_expiries(registry)
             else:
                 self._install_pending(registry, listing)
+        for registry in self._registries.values():
+            self._end_grace(registry)
 
     # What sinks call
 
@@ -335,26 +358,36 @@ class Aggregate:
             before = self._weight(generation)
             if new < old and not self._admits(registry, str(shard), before, before - old + new):
                 registry.pending[shard] = items
+                self._install_gains(registry, shard, items)
                 return
-        self._guard.release(registry.name, str(shard))
-        registry.pending.pop(shard, None)
-        differences = generation.replace(shard, items)
-        self._apply(differences)
+        differences = self._install(registry, shard, items, explicit=explicit)
         if shard.content is Content.SECRETS:
             self._tell_secrets(registry, differences if explicit else ())
 
-    def take_item(self, sink: "_Sink", shard: ShardKey, key: str, item: Item | None) -> None:
-        """One item, explicitly."""
+    def take_item(
+        self, sink: "_Sink", shard: ShardKey, key: str, item: Item | None, *, expired: bool
+    ) -> None:
+        """One item, explicitly unless it expired."""
         registry, generation = sink.registry, sink.generation
         self._mention(sink, shard.scope)
-        if generation is registry.live and shard in registry.pending:
+        if generation is not registry.live:
+            generation.put(shard, key, item)
+            return
+        if shard in registry.pending:
             others = {name: each for name, each in registry.pending[shard].items() if name != key}
             registry.pending[shard] = others if item is None else others | {key: item}
+        if item is not None or not expired:
+            registry.grace.forget(shard, (key,))
+        lost = generation.weight_at(shard, key) - _weight(item)
+        if expired and (lost > 0 or item is None):
+            self._take_expiry(registry, shard, key, item, lost)
+            return
         differences = generation.put(shard, key, item)
-        if generation is registry.live:
-            self._apply(differences)
-            if shard.content is Content.SECRETS:
-                self._tell_secrets(registry, differences)
+        self._apply(differences)
+        if shard.content is Content.SECRETS:
+            self._tell_secrets(registry, differences)
+        registry.expiries.forget([(shard, key)])
+        self._judge_expiries(registry)
 
     def take_drop(self, sink: "_Sink", shard: ShardKey) -> None:
         """A whole scope's content, explicitly deleted."""
@@ -362,9 +395,10 @@ class Aggregate:
         self._touch(registry)
         differences = generation.drop([shard])
         if generation is registry.live:
-            registry.pending.pop(shard, None)
-            self._guard.release(registry.name, str(shard))
+            self._outdate(registry, shard)
+            registry.grace.forget(shard)
             self._apply(differences)
+            self._judge_expiries(registry)
             if shard.content is Content.SECRETS:
                 self._tell_secrets(registry, differences)
 
@@ -429,9 +463,27 @@ class Aggregate:
 
     # Inside
 
-    def _admits(self, registry: _Registry, listing: str, before: int, after: int) -> bool:
+    def _known(self, name: str, context: RegistryContext) -> _Registry:
+        """The registry of that name, which may be new."""
+        registry = self._registries.get(name)
+        if registry is None:
+            registry = _Registry(context, self._handlings.get(name, Handling()))
+            self._registries[name] = registry
+        return registry
+
+    def _admits(
+        self,
+        registry: _Registry,
+        listing: str,
+        before: int,
+        after: int,
+        *,
+        confirms: bool = True,
+    ) -> bool:
         first = listing not in self._guard.held(registry.name)
-        admitted = self._guard.admits(registry.name, listing, before, after, self._clock())
+        admitted = self._guard.admits(
+            registry.name, listing, before, after, self._clock(), confirms=confirms
+        )
         if not admitted and first:
             self._log.error(
                 "loss_held", adapter=registry.name, listing=listing, before=before, after=after
@@ -465,17 +517,130 @@ class Aggregate:
                 self._guard.release(sink.registry.name, SCOPES)
 
     def _drop_absent(self, registry: _Registry) -> None:
+        """Let go of scopes that are gone; what they define lingers."""
         gone = [shard for shard in registry.live.shards if shard.scope in registry.absent]
         registry.absent = set()
+        differences: list[Difference] = []
         for shard in gone:
-            registry.pending.pop(shard, None)
-            self._guard.release(registry.name, str(shard))
-        self._apply(registry.live.drop(gone))
+            self._outdate(registry, shard)
+            remains = self._remains(registry, shard, {})
+            if remains:
+                differences += registry.live.replace(shard, remains)
+            else:
+                differences += registry.live.drop([shard])
+        self._apply(differences)
+        self._judge_expiries(registry)
         self._tell_secrets(registry)
 
     def _install_pending(self, registry: _Registry, listing: str) -> None:
         for shard in [shard for shard in registry.pending if str(shard) == listing]:
-            self._apply(registry.live.replace(shard, registry.pending.pop(shard)))
+            self._install(registry, shard, registry.pending[shard], explicit=False)
+
+    def _install(
+        self, registry: _Registry, shard: ShardKey, items: Mapping[str, Item], *, explicit: bool
+    ) -> list[Difference]:
+        """Have a full listing take effect; what it lacks lingers, unless it lacks it on purpose."""
+        self._outdate(registry, shard)
+        registry.grace.forget(shard, None if explicit else items)
+        remains = {} if explicit else self._remains(registry, shard, items)
+        differences = registry.live.replace(shard, {**remains, **items} if remains else items)
+        self._apply(differences)
+        self._judge_expiries(registry)
+        return differences
+
+    def _install_gains(
+        self, registry: _Registry, shard: ShardKey, items: Mapping[str, Item]
+    ) -> None:
+        """Take of a listing that is held what takes nothing away."""
+        generation = registry.live
+        gains = {
+            key: item
+            for key, item in items.items()
+            if weight_of(item) >= generation.weight_at(shard, key)
+        }
+        registry.grace.forget(shard, gains)
+        registry.expiries.forget([(shard, key) for key in gains])
+        self._apply([each for key in gains for each in generation.put(shard, key, gains[key])])
+        self._judge_expiries(registry)
+
+    def _outdate(self, registry: _Registry, shard: ShardKey) -> None:
+        """There is a newer word on the whole shard than what is held of it."""
+        self._guard.release(registry.name, str(shard))
+        registry.pending.pop(shard, None)
+        registry.expiries.forget_shard(shard)
+
+    # Expiry and grace
+
+    def _take_expiry(
+        self, registry: _Registry, shard: ShardKey, key: str, item: Item | None, lost: int
+    ) -> None:
+        """Believe that an item ran out, unless that befalls many.
+
+        The guard sees one after the other. Once they are too many, those that were believed before
+        have probably the same cause, and are taken back.
+        """
+        first = EXPIRIES not in self._guard.held(registry.name)
+        registry.expiries.hold((shard, key), item, lost)
+        self._judge_expiries(registry)
+        if first and EXPIRIES in self._guard.held(registry.name):
+            self._take_back(registry)
+
+    def _judge_expiries(self, registry: _Registry) -> None:
+        if not registry.expiries.held:
+            self._guard.release(registry.name, EXPIRIES)
+            return
+        before = self._weight(registry.live)
+        after = before - registry.expiries.loss
+        if self._admits(registry, EXPIRIES, before, after, confirms=False):
+            self._believe_expiries(registry)
+
+    def _believe_expiries(self, registry: _Registry) -> None:
+        now, generation = self._clock(), registry.live
+        within = self._guard.hold_of(registry.name)
+        differences: list[Difference] = []
+        for (shard, key), item in registry.expiries.release().items():
+            old = generation.said(shard).get(key)
+            if old is None:
+                continue
+            new = item if item is not None else registry.grace.remains(shard, key, old, now)
+            weight = generation.weight_at(shard, key)
+            differences += generation.put(shard, key, new)
+            lost = weight - generation.weight_at(shard, key)
+            registry.expiries.believed((shard, key), Expiry(now, old, new, lost), within)
+        self._guard.release(registry.name, EXPIRIES)
+        self._apply(differences)
+
+    def _take_back(self, registry: _Registry) -> None:
+        now, generation = self._clock(), registry.live
+        differences: list[Difference] = []
+        given_back = 0
+        expiries = registry.expiries
+        for place, each in expiries.take_back(now, self._guard.hold_of(registry.name)).items():
+            shard, key = place
+            differences += generation.put(shard, key, each.old)
+            registry.grace.forget(shard, (key,))
+            latest = expiries.held.get(place, each.new)
+            expiries.hold(place, latest, weight_of(each.old) - _weight(latest))
+            given_back += each.lost
+        self._guard.amend(registry.name, EXPIRIES, given_back, now)
+        self._apply(differences)
+
+    def _remains(
+        self, registry: _Registry, shard: ShardKey, items: Mapping[str, Item]
+    ) -> dict[str, Item]:
+        """What is left for a while of those that a listing lacks."""
+        now = self._clock()
+        absent = ((key, old) for key, old in registry.live.said(shard).items() if key not in items)
+        left = {key: registry.grace.remains(shard, key, old, now) for key, old in absent}
+        return {key: item for key, item in left.items() if item is not None}
+
+    def _end_grace(self, registry: _Registry) -> None:
+        differences: list[Difference] = []
+        for shard, key in registry.grace.due(self._clock()):
+            registry.grace.forget(shard, (key,))
+            differences += registry.live.put(shard, key, None)
+        if differences:
+            self._apply(differences)
 
     def _swap_now(self, registry: _Registry) -> None:
         new = registry.staged
@@ -486,6 +651,8 @@ class Aggregate:
         registry.context = registry.staged_context
         registry.pending.clear()
         registry.absent = set()
+        registry.expiries.clear()
+        registry.grace = Grace(registry.grace.seconds)
         self._guard.forget(registry.name)
         for sink in registry.sinks:
             sink.alive = sink.generation is new and sink.alive
@@ -523,6 +690,10 @@ class Aggregate:
         log("problem", adapter=registry, problem=str(problem))
 
 
+def _weight(item: Item | None) -> int:
+    return weight_of(item) if item is not None else 0
+
+
 class _Sink:
     """What one run of an adapter talks to. Dead once the next run began: late words are lost."""
 
@@ -551,10 +722,12 @@ class _Sink:
         if self.alive:
             self._aggregate.take_listing(self, shard, items, revision=revision, explicit=explicit)
 
-    def update(self, shard: ShardKey, key: str, item: Item | None) -> None:
+    def update(
+        self, shard: ShardKey, key: str, item: Item | None, *, expired: bool = False
+    ) -> None:
         """Install or delete one item."""
         if self.alive:
-            self._aggregate.take_item(self, shard, key, item)
+            self._aggregate.take_item(self, shard, key, item, expired=expired)
 
     def drop(self, shard: ShardKey) -> None:
         """Delete a shard."""

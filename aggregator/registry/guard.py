@@ -1,78 +1,160 @@
-"""Judges full listings: a registry that suddenly lists far less is not believed at once.
+"""Judges losses that nobody ordered: a registry that suddenly has far less is not believed at once.
 
 Sees counts and a clock only. Explicit deletions never come here.
 """
 
 from collections import defaultdict, deque
+from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
 
+class GuardSettings(Struct, frozen=True):
+    """When a loss is held, and for how long; times are in seconds.
+
+    Held is what would take more than `share` of a registry's endpoints, if it has more than `floor`
+    of them. It is let through by a similar listing at least `confirm` seconds later, or after
+    `hold` seconds.
+    """
+
+    enabled: bool = True
+    share: float = 0.5
+    floor: int = 20
+    hold: float = 60.0
+    confirm: float = 5.0
+
+
+DEFAULT: Final = GuardSettings()
+
+
 class Hold(Struct):
-    """A listing that waits: how many endpoints there were, how many it would leave, since when."""
+    """A loss that waits: how many endpoints there were, how many it would leave, since when."""
 
     before: int
     after: int
     since: float
 
 
-class LossGuard:
-    """Holds a listing that would take more than `share` of a registry's endpoints.
+class _Losses:
+    """What a registry has lost within the last seconds, and was believed to have lost."""
 
-    Registries of at most `floor` endpoints are never held. What is held is let through by a similar
-    listing at least `confirm` seconds later, or after `hold` seconds. Losses that were let through
-    within the last `hold` seconds count too, so that a registry cannot fade away scope by scope.
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, int]] = deque()
+        self._total = 0
+
+    def within(self, now: float, seconds: float) -> int:
+        """How many endpoints."""
+        while self._recent and now - self._recent[0][0] >= seconds:
+            self._total -= self._recent.popleft()[1]
+        return self._total
+
+    def add(self, now: float, lost: int) -> None:
+        """More of them."""
+        self._recent.append((now, lost))
+        self._total += lost
+
+
+class LossGuard:
+    """Holds what would take most of a registry's endpoints.
+
+    Losses that were let through within the last `hold` seconds count too, so that a registry cannot
+    fade away scope by scope.
     """
 
-    def __init__(
-        self,
-        share: float = 0.5,
-        floor: int = 20,
-        *,
-        hold: float = 60.0,
-        confirm: float = 5.0,
-    ) -> None:
-        self._share = share
-        self._floor = floor
-        self._hold = hold
-        self._confirm = confirm
+    def __init__(self, settings: GuardSettings = DEFAULT) -> None:
+        self._default = settings
+        self._settings: dict[str, GuardSettings] = {}
         self._holds: dict[tuple[str, str], Hold] = {}
-        self._losses: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._losses: defaultdict[str, _Losses] = defaultdict(_Losses)
 
-    def admits(self, registry: str, listing: str, before: int, after: int, now: float) -> bool:
-        """Whether *listing*, which leaves *after* of *before* endpoints, takes effect now."""
+    def configure(self, registry: str, settings: GuardSettings | None) -> None:
+        """Judge a registry by settings of its own from now on; None is the default."""
+        if settings is None:
+            self._settings.pop(registry, None)
+        else:
+            self._settings[registry] = settings
+
+    def admits(
+        self,
+        registry: str,
+        listing: str,
+        before: int,
+        after: int,
+        now: float,
+        *,
+        confirms: bool = True,
+    ) -> bool:
+        """Whether *listing*, which leaves *after* of *before* endpoints, takes effect now.
+
+        Only one that *confirms* is a second reading of what is held already.
+        """
+        limits = self._limits(registry)
         losses = self._losses[registry]
-        while losses and now - losses[0][0] >= self._hold:
-            losses.popleft()
-        total = before + sum(lost for _, lost in losses)
-        suspect = after < before and total > self._floor and total - after > self._share * total
-        if suspect and not self._confirmed(registry, listing, before, after, now):
+        total = before + losses.within(now, limits.hold)
+        suspect = (
+            limits.enabled
+            and after < before
+            and total > limits.floor
+            and total - after > limits.share * total
+        )
+        if suspect and not self._confirmed(
+            registry, listing, before, after, now, limits, confirms=confirms
+        ):
             return False
         self._holds.pop((registry, listing), None)
         if after < before and not suspect:
-            losses.append((now, before - after))
+            losses.add(now, before - after)
         return True
 
-    def _confirmed(self, registry: str, listing: str, before: int, after: int, now: float) -> bool:
+    def _confirmed(
+        self,
+        registry: str,
+        listing: str,
+        before: int,
+        after: int,
+        now: float,
+        limits: GuardSettings,
+        *,
+        confirms: bool,
+    ) -> bool:
         hold = self._holds.get((registry, listing))
         if hold is None:
             self._holds[registry, listing] = Hold(before, after, now)
             return False
         waited = now - hold.since
-        similar = abs(after - hold.after) * 10 <= hold.before
-        if waited >= self._hold or (similar and waited >= self._confirm):
+        similar = confirms and abs(after - hold.after) * 10 <= hold.before
+        if waited >= limits.hold or (similar and waited >= limits.confirm):
             self._losses.pop(registry, None)
             return True
         hold.after = after
         return False
 
-    def due(self, now: float) -> list[tuple[str, str]]:
-        """The (registry, listing) pairs that have been held for long enough."""
-        return [key for key, held in self._holds.items() if now - held.since >= self._hold]
+    def _limits(self, registry: str) -> GuardSettings:
+        return self._settings.get(registry, self._default)
 
-    def held(self, registry: str) -> dict[str, Hold]:
+    def due(self, now: float) -> list[tuple[str, str]]:
+        """The (registry, listing) pairs that have been held for long enough, or need not be."""
+        return [
+            key
+            for key, held in self._holds.items()
+            if now - held.since >= self._limits(key[0]).hold or not self._limits(key[0]).enabled
+        ]
+
+    def held(self, registry: str) -> Mapping[str, Hold]:
         """What waits, by listing."""
         return {listing: hold for (name, listing), hold in self._holds.items() if name == registry}
+
+    def amend(self, registry: str, listing: str, given_back: int, now: float) -> None:
+        """So many endpoints that were believed lost are there again, and wait with what is held."""
+        hold = self._holds.get((registry, listing))
+        if hold is not None:
+            hold.before += given_back
+            self._losses[registry].add(now, -given_back)
+
+    def hold_of(self, registry: str) -> float:
+        """For how many seconds a loss of the registry is held at most."""
+        return self._limits(registry).hold
 
     def release(self, registry: str, listing: str) -> None:
         """The listing took effect or is out of date."""

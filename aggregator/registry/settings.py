@@ -5,6 +5,18 @@ from msgspec.structs import replace
 
 from aggregator.model.errors import Origin
 from aggregator.model.registry import RegistryContext
+from aggregator.registry.guard import GuardSettings
+
+
+class Handling(Struct, frozen=True):
+    """How what a registry says is handled, whatever its adapter: may change while that runs.
+
+    `deletion_grace` is for how many seconds a service stays, without endpoints, that a listing
+    lacks.
+    """
+
+    guard: GuardSettings = GuardSettings()
+    deletion_grace: float = 0.0
 
 
 class RegistrySettings(Struct, frozen=True, kw_only=True):
@@ -19,6 +31,7 @@ class RegistrySettings(Struct, frozen=True, kw_only=True):
     adapter: Struct
     required: bool = True
     sync_timeout: float = 30.0
+    handling: Handling = Handling()
 
     def runs_like(self, other: "RegistrySettings") -> bool:
         """Whether one run of the adapter serves both: the same is read, wherever it was written."""

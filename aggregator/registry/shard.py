@@ -73,6 +73,15 @@ class Generation:
         self.announcing: set[ShardKey] = set()
         self.revision = ""
 
+    def said(self, shard: ShardKey) -> Mapping[str, Item]:
+        """The shard's items."""
+        return self.shards.get(shard, {})
+
+    def weight_at(self, shard: ShardKey, key: str) -> int:
+        """How many endpoints go with the item of that key now."""
+        item = self.said(shard).get(key)
+        return weight_of(item) if item is not None else 0
+
     def replace(self, shard: ShardKey, items: Mapping[str, Item]) -> list[Difference]:
         """Install a full listing."""
         old = self.shards.get(shard, {})

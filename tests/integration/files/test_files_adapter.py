@@ -19,7 +19,7 @@ from aggregator.model.errors import AdapterUnavailableError
 from aggregator.model.registry import RegistryContext
 from aggregator.model.service import ServiceKey
 from aggregator.registry.aggregate import Aggregate
-from aggregator.registry.guard import LossGuard
+from aggregator.registry.guard import GuardSettings, LossGuard
 from tests.support.poll import eventually
 
 
@@ -39,7 +39,9 @@ class Follower:
         self.path = path
         self.changes: list[Change] = []
         self.aggregate = Aggregate(
-            self.changes.extend, clock=time.monotonic, guard=LossGuard(hold=3600, confirm=3600)
+            self.changes.extend,
+            clock=time.monotonic,
+            guard=LossGuard(GuardSettings(hold=3600, confirm=3600)),
         )
         self.synced = asyncio.Event()
         self.context = RegistryContext(name="vms", cluster_id="vms", base_dir=str(path.parent))

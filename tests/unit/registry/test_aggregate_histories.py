@@ -20,7 +20,7 @@ from aggregator.model.service import (
     labels_of,
 )
 from aggregator.registry.aggregate import Aggregate
-from aggregator.registry.guard import LossGuard
+from aggregator.registry.guard import GuardSettings, LossGuard
 from config.kinds.destination_rule import DestinationRule
 from config.kinds.service_entry import ServiceEntry, ServicePort
 from config.kinds.workload_entry import WorkloadEntry
@@ -46,7 +46,7 @@ class Observer:
             self._take,
             clock=FakeClock(),
             precedence=REGISTRIES,
-            guard=LossGuard(share=1.0),
+            guard=LossGuard(GuardSettings(share=1.0)),
             log=structlog.wrap_logger(None, processors=[LogCapture()]),
         )
 
