@@ -25,7 +25,7 @@ from config.server_tls import ServerTLSMode, ServerTLSSettings, check_server_tls
 class Port(Message, frozen=True):
     """A port of a router; `target_port` has no effect any more."""
 
-    NEEDS: ClassVar = ("number", "name")
+    NEEDS: ClassVar = ("name",)
 
     number: UInt32 = 0
     protocol: str = ""
