@@ -1,12 +1,12 @@
 """Kubernetes' EndpointSlice: some of a Service's endpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from aggregator.model.registry import RegistryContext, ServiceItem
-from aggregator.model.service import Endpoint, Health, Locality
+from aggregator.model.service import NOWHERE, Endpoint, Health, Labels, Locality
 from config.check import Report, check_ip, check_port
 from config.core.metadata import ObjectMeta, service_host
 from config.documents import Document
@@ -80,34 +80,62 @@ def decode_endpoint_slice(document: Document, context: RegistryContext) -> Servi
     return endpoint_slice_item(decoded, context)
 
 
-def endpoint_slice_item(decoded: CoreEndpointSlice, context: RegistryContext) -> ServiceItem:
-    """Endpoints without a definition, of the Service that the slice's label names."""
+class Behind(Struct, frozen=True, gc=False):
+    """What the pod and the node behind an endpoint tell of it; what is empty they do not tell."""
+
+    labels: Labels = ()
+    locality: Locality = NOWHERE
+    network: str = ""
+    service_account: str = ""
+
+
+UNKNOWN: Final = Behind()
+
+
+def _nothing(_endpoint: SliceEndpoint, _address: str) -> Behind:
+    return UNKNOWN
+
+
+def endpoint_slice_item(
+    decoded: CoreEndpointSlice,
+    context: RegistryContext,
+    behind: Callable[[SliceEndpoint, str], Behind] = _nothing,
+) -> ServiceItem:
+    """Endpoints without a definition, of the Service that the slice's label names.
+
+    *behind* tells more of an endpoint and one of its addresses.
+    """
     namespace = decoded.metadata.namespace or context.namespace
     name = decoded.metadata.labels.get(SERVICE_NAME, "")
     ports = tuple(sorted((port.name, port.port) for port in decoded.ports if port.port))
-    endpoints = tuple(
-        Endpoint(
-            address=address,
-            ports=ports,
-            locality=_locality(endpoint, context),
-            network=context.network,
-            cluster_id=context.cluster_id,
-            health=endpoint.conditions.health,
-            hostname=endpoint.hostname,
-            node=endpoint.node_name,
-            registry=context.name,
-        )
-        for endpoint in decoded.endpoints
-        for address in endpoint.addresses
-    )
-    return ServiceItem(
-        namespace, service_host(name, namespace, context.domain), endpoints=endpoints
-    )
-
-
-def _locality(endpoint: SliceEndpoint, context: RegistryContext) -> Locality:
-    """A slice tells the zone alone; the region is the registry's, unless the old field has it."""
     default = Locality.parse(context.locality)
+    endpoints = []
+    for endpoint in decoded.endpoints:
+        own = _locality(endpoint, default)
+        health = endpoint.conditions.health
+        for address in endpoint.addresses:
+            more = behind(endpoint, address)
+            endpoints.append(
+                Endpoint(
+                    address=address,
+                    ports=ports,
+                    labels=more.labels,
+                    locality=own if more.locality is NOWHERE else more.locality,
+                    network=more.network or context.network,
+                    cluster_id=context.cluster_id,
+                    health=health,
+                    service_account=more.service_account,
+                    hostname=endpoint.hostname,
+                    node=endpoint.node_name,
+                    registry=context.name,
+                )
+            )
+    host = service_host(name, namespace, context.domain)
+    return ServiceItem(namespace, host, endpoints=tuple(endpoints))
+
+
+def _locality(endpoint: SliceEndpoint, default: Locality) -> Locality:
+    """A slice tells the zone alone; the region is the registry's, unless the old field has it."""
     region = endpoint.deprecated_topology.get(_REGION) or default.region
     return Locality(region, endpoint.zone) if endpoint.zone else default
 

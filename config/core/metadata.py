@@ -14,6 +14,7 @@ class ObjectMeta(Struct, frozen=True, rename="camel"):
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
     creation_timestamp: str = ""
+    deletion_timestamp: str = ""
     resource_version: str = ""
 
     @property
@@ -25,6 +26,12 @@ class ObjectMeta(Struct, frozen=True, rename="camel"):
             return datetime.fromisoformat(self.creation_timestamp).timestamp()
         except ValueError:
             return 0.0
+
+
+class PartialObject(Struct, frozen=True):
+    """Any object of which the metadata are enough."""
+
+    metadata: ObjectMeta = ObjectMeta()
 
 
 def service_host(name: str, namespace: str, domain: str) -> str:

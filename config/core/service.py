@@ -14,6 +14,7 @@ from aggregator.model.service import (
     Protocol,
     Resolution,
     Service,
+    TrafficDistribution,
     labels_of,
 )
 from config.check import Report, check_host, check_ip, check_port
@@ -23,6 +24,12 @@ from config.shape import decode_struct
 
 EXPORT_TO: Final = "networking.istio.io/exportTo"
 """The annotation by which a Service is exported to some namespaces only, separated by commas."""
+
+TRAFFIC_DISTRIBUTION: Final = "networking.istio.io/traffic-distribution"
+"""Istio's annotation, which counts before the Service's own field."""
+
+TOPOLOGY_MODE: Final = "service.kubernetes.io/topology-mode"
+"""The older way to ask for endpoints of the same zone; its only value is "Auto"."""
 
 _HEADLESS: Final = "None"
 _EXTERNAL: Final = "ExternalName"
@@ -37,6 +44,7 @@ class CoreServicePort(Struct, frozen=True, rename="camel"):
     protocol: str = "TCP"
     app_protocol: str = ""
     target_port: int | str = 0
+    node_port: int = 0
 
 
 class CoreServiceSpec(Struct, frozen=True, rename="camel"):
@@ -47,8 +55,29 @@ class CoreServiceSpec(Struct, frozen=True, rename="camel"):
     selector: Mapping[str, str] = {}
     cluster_ip: str = field(default="", name="clusterIP")
     cluster_ips: tuple[str, ...] = field(default=(), name="clusterIPs")
+    external_ips: tuple[str, ...] = field(default=(), name="externalIPs")
     external_name: str = ""
     publish_not_ready_addresses: bool = False
+    traffic_distribution: str = ""
+
+
+class LoadBalancerIngress(Struct, frozen=True):
+    """One address of a load balancer."""
+
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancerStatus(Struct, frozen=True):
+    """What the platform gave a Service of type LoadBalancer."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class CoreServiceStatus(Struct, frozen=True, rename="camel"):
+    """What became of a Service."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
 class CoreService(Struct, frozen=True, rename="camel"):
@@ -56,6 +85,13 @@ class CoreService(Struct, frozen=True, rename="camel"):
 
     metadata: ObjectMeta
     spec: CoreServiceSpec = CoreServiceSpec()
+    status: CoreServiceStatus = CoreServiceStatus()
+
+    @property
+    def external_addresses(self) -> tuple[str, ...]:
+        """Where it is reached from outside the cluster: load balancers, then external IPs."""
+        ingress = (each.ip or each.hostname for each in self.status.load_balancer.ingress)
+        return tuple(dict.fromkeys((*filter(None, ingress), *self.spec.external_ips)))
 
 
 def decode_service(document: Document, context: RegistryContext) -> ServiceItem:
@@ -86,6 +122,8 @@ def service_item(decoded: CoreService, context: RegistryContext, origin: Origin)
         selector=() if external else labels_of(spec.selector),
         headless=_HEADLESS in addresses,
         publish_not_ready=spec.publish_not_ready_addresses,
+        traffic_distribution=_traffic_distribution(decoded),
+        external_addresses=decoded.external_addresses,
         created=metadata.created,
         registries=(context.name,),
         origin=origin,
@@ -104,6 +142,17 @@ def _external_endpoints(spec: CoreServiceSpec, context: RegistryContext) -> tupl
         registry=context.name,
     )
     return (endpoint,)
+
+
+def _traffic_distribution(decoded: CoreService) -> TrafficDistribution:
+    """The first of the ways to ask for near endpoints that is used, and is known."""
+    annotations = decoded.metadata.annotations
+    told = annotations.get(TRAFFIC_DISTRIBUTION, "") or decoded.spec.traffic_distribution
+    if told:
+        return TrafficDistribution.parse(told) or TrafficDistribution.ANY
+    if annotations.get(TOPOLOGY_MODE, "").lower() == "auto":
+        return TrafficDistribution.PREFER_SAME_ZONE
+    return TrafficDistribution.ANY
 
 
 def _port(port: CoreServicePort, context: RegistryContext) -> Port:
