@@ -31,7 +31,7 @@ from aggregator.push.metrics import Metrics
 from aggregator.quantity import Address
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.supervisor import Supervisor
-from aggregator.settings import DebugAccess, Push, Settings, TlsListen, decode_announced
+from aggregator.settings import Push, Settings, TlsListen, decode_announced
 from aggregator.xds.server import TlsFiles, XdsServer
 from config.kind_table import kinds
 
@@ -64,8 +64,7 @@ class Daemon:
         self._metrics: Final = CollectorRegistry()
         self._ready: Final = asyncio.Event()
         self._sources: Final = _compose(settings, self._metrics, self._ready)
-        anywhere = settings.listen.debug is DebugAccess.ANY
-        self._app: Final = build_app(self._sources, self._metrics, debug_anywhere=anywhere)
+        self._app: Final = build_app(self._sources, self._metrics)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ListenError if an address is taken."""

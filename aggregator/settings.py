@@ -4,8 +4,7 @@ Read once per start or reload; every problem is reported at once, with its line.
 never inline.
 """
 
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -64,9 +63,13 @@ class RegistryForm(Struct, frozen=True, forbid_unknown_fields=True):
     host_template: Annotated[
         str, about("How host names are made, for registries whose services have none.")
     ] = ""
-    rules: Annotated[bool, about("Whether its traffic rules are taken, or its services only.")] = (
-        True
-    )
+    rules: Annotated[
+        bool | None,
+        about(
+            "Whether its traffic rules are taken, or its services only; true unless its clusters are "
+            "remote ones."
+        ),
+    ] = None
     cluster_id: Annotated[
         str, about("The cluster that its endpoints belong to, where there is one.")
     ] = ""
@@ -86,24 +89,14 @@ class TlsListen(Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
-class DebugAccess(StrEnum):
-    """Who may see /debug: clients on this machine, or whoever reaches the address."""
-
-    LOOPBACK = "loopback"
-    ANY = "any"
-
-
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the servers listen. A change takes a restart."""
 
     grpc: Annotated[Address, about("xDS in plaintext.")] = Address("127.0.0.1:15010")
     grpc_tls: Annotated[TlsListen | None, about("xDS over TLS; off unless given.")] = None
-    http: Annotated[Address, about("Readiness, metrics and debug views.")] = Address(
-        "127.0.0.1:15014"
-    )
-    debug: Annotated[
-        DebugAccess, about("Who may see /debug, where `http` is reachable from elsewhere.")
-    ] = DebugAccess.LOOPBACK
+    http: Annotated[
+        Address, about("Readiness, metrics and version; over loopback the debug views too.")
+    ] = Address("127.0.0.1:15014")
 
 
 class Debounce(Struct, frozen=True, forbid_unknown_fields=True):
@@ -315,9 +308,33 @@ def _registry(
         where = field_path(path, "host_template")
         message = f"a registry of type {spec.name!r} tells whole host names"
         problems.append(Problem(place(where), where, message))
+    if settings is not None:
+        problems += _own_problems(spec, settings, path, place, base, domain, load)
     if form is None or settings is None or problems:
         raise ConfigError(tuple(problems))
     return _registry_settings(form, spec, settings, base, domain, place(path))
+
+
+def _own_problems(
+    spec: AdapterSpec,
+    settings: Struct,
+    path: str,
+    place: Position,
+    base: Path,
+    domain: str,
+    load: LoadAdapter,
+) -> Iterator[Problem]:
+    """What is wrong with settings of a type whose fields are right one by one."""
+    for own, message in spec.validate(settings) if spec.validate else ():
+        where = f"{path}.{own}".strip(".")
+        yield Problem(place(where), where, message)
+    sections = spec.announced(settings) if spec.announced else {}
+    for own, (type_, keys) in sections.items():
+        where = f"{path}.{own}".strip(".")
+        found: list[Problem] = []
+        named = {**keys, "name": "announced", "type": type_}
+        _collect(found, _registry, named, where, place, base, domain, load)
+        yield from found
 
 
 def _registry_settings(
@@ -333,7 +350,7 @@ def _registry_settings(
         network=form.network,
         protocol=form.protocol,
         host_template=form.host_template,
-        rules=form.rules,
+        rules=spec.gives_rules if form.rules is None else form.rules,
         base_dir=str(base),
         origin=origin,
     )

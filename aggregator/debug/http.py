@@ -1,7 +1,8 @@
 """The HTTP server: readiness, metrics and the debug views, all read-only.
 
-/debug shows the whole mesh, so it is for clients on this machine unless the settings say otherwise,
-and never for pages of other sites that a browser on this machine has open.
+Everybody may ask for the paths in `PUBLIC`. The rest shows the whole mesh and is not authenticated,
+so it is for clients on this machine, which come over loopback, and never for pages of other sites
+that a browser on this machine has open.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -23,15 +24,16 @@ from aggregator.debug.sources import Sources
 from aggregator.debug.spec import Query, QueryError, ViewSpec, views
 from aggregator.quantity import Address, is_loopback
 
+PUBLIC: Final = frozenset({"/ready", "/healthz", "/metrics", "/version"})
+"""What probes and scrapers of other machines get, all that does not show the mesh."""
+
 _SOURCES: Final = web.AppKey("sources", Sources)
 _METRICS: Final = web.AppKey("metrics", CollectorRegistry)
 
 
-def build_app(
-    sources: Sources, metrics: CollectorRegistry, *, debug_anywhere: bool
-) -> web.Application:
-    """Every path; `debug_anywhere` opens /debug to clients on other machines."""
-    app = web.Application(middlewares=[_answer_errors, _guard(debug_anywhere)])
+def build_app(sources: Sources, metrics: CollectorRegistry) -> web.Application:
+    """Every path."""
+    app = web.Application(middlewares=[_answer_errors, _guard])
     app[_SOURCES] = sources
     app[_METRICS] = metrics
     app.router.add_get("/ready", _ready)
@@ -78,21 +80,27 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not isinstance(error, HttpProcessingError)
 
 
-def _guard(debug_anywhere: bool) -> Middleware:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith("/debug") and not debug_anywhere:
-            if not is_loopback(request.remote or ""):
-                return _refuse("the debug views are for this machine only; see listen.debug")
-            # A name that resolves to this machine could be another site's (DNS rebinding).
-            if not is_loopback(_host(request.host)):
-                return _refuse("the debug views are asked for by address or as localhost only")
-        response = await handler(request)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        return response
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.path not in PUBLIC:
+        if not _is_local(request):
+            return _refuse("for this machine only: ask over loopback")
+        # A name that resolves to this machine could be another site's (DNS rebinding).
+        if not is_loopback(_host(request.host)):
+            return _refuse("the debug views are asked for by address or as localhost only")
+    response = await handler(request)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
-    return guard
+
+def _is_local(request: web.Request) -> bool:
+    """Whether both ends of the connection are loopback addresses; headers say nothing here."""
+    transport = request.transport
+    if transport is None:
+        return False
+    ends = (transport.get_extra_info("sockname"), transport.get_extra_info("peername"))
+    return all(end and is_loopback(end[0]) for end in ends)
 
 
 def _refuse(reason: str) -> web.Response:

@@ -59,7 +59,6 @@ async def running_parts(
     *,
     name: str = "fed",
     listen: str = "127.0.0.1:0",
-    debug_anywhere: bool = False,
     settings: PushSettings | None = None,
 ) -> AsyncIterator[Running]:
     """Run one required registry, the engine and both servers for the block."""
@@ -91,7 +90,7 @@ async def running_parts(
     server = XdsServer(engine, resource_types())
     sources = Sources(aggregate, supervisor, engine, server, SettingsStatus())
     metrics.register(StateCollector(sources))
-    http = HttpServer(build_app(sources, metrics, debug_anywhere=debug_anywhere), Address(listen))
+    http = HttpServer(build_app(sources, metrics), Address(listen))
     async with AsyncExitStack() as stack:
         bound = await http.start()
         stack.push_async_callback(http.aclose)

@@ -322,7 +322,8 @@ async def test_settings_that_take_a_restart_are_named(folder: Folder) -> None:
     """Nobody wonders for long why a new address does not answer."""
     async with serving("-c", str(folder.file)) as daemon:
         await daemon.ready()
-        folder.write("a", extra="push: {write_timeout: 10s}\nlisten: {debug: any}\n")
+        tls = "{address: '127.0.0.1:15012', cert: a.pem, key: a.key}"
+        folder.write("a", extra=f"push: {{write_timeout: 10s}}\nlisten: {{grpc_tls: {tls}}}\n")
         await eventually(lambda: daemon.logged("settings_reloaded"))
 
     named = [event["setting"] for event in daemon.logged("settings_restart_needed")]
