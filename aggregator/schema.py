@@ -86,7 +86,7 @@ class _Builder:
             case inspect.LiteralType(values=values):
                 return {"enum": list(values)}
             case inspect.CustomType(cls=cls):
-                return dict(_CUSTOM[cls])
+                return dict(_CUSTOM.get(cls, {"type": "string"}))
             case _:
                 return _scalar(info)
 

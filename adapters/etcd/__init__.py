@@ -1,0 +1,1 @@
+"""Reads services, instances and rules from etcd."""
