@@ -4,7 +4,7 @@ An adapter tells what its registry knows, shard by shard, and nothing else: diff
 keeping the last good state and back-off are the aggregator's work. See docs/adapters.md.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 from typing import Protocol as Interface
@@ -198,12 +198,15 @@ class AdapterSpec(Struct, frozen=True):
     """Declares an adapter: its name in the settings, the struct of its own settings, and how one is
     made.
 
-    `settings` is a `msgspec.Struct` type. `extra` is the distribution's extra that brings its
-    libraries, if any. `names_hosts` says that it makes host names itself, by the registry's
-    `host_template`; `is_cluster` that endpoints are of a cluster, called like the registry unless
-    told otherwise. `longest_wait` bounds the back-off, in seconds; it is short where asking again
-    costs the registry nothing. `tells_deletions` is false where being absent from a listing is the
-    only sign of a deletion, so that a service stays for a while without endpoints.
+    `settings` is a `msgspec.Struct` type; `validate` tells the paths of its fields that do not go
+    together, and why. `announced` tells the sections of it that are keys of registries of another
+    type, by path, with that type: they are decoded with the file. `extra` is the distribution's
+    extra that brings its libraries, if any. `names_hosts` says that it makes host names itself, by
+    the registry's `host_template`; `is_cluster` that endpoints are of a cluster, called like the
+    registry unless told otherwise. `longest_wait` bounds the back-off, in seconds; it is short
+    where asking again costs the registry nothing. `tells_deletions` is false where being absent
+    from a listing is the only sign of a deletion, so that a service stays for a while without
+    endpoints. `gives_rules` is whether its rules count unless the registry's settings say so.
     """
 
     name: str
@@ -214,3 +217,6 @@ class AdapterSpec(Struct, frozen=True):
     is_cluster: bool = False
     longest_wait: float = 60.0
     tells_deletions: bool = True
+    gives_rules: bool = True
+    validate: Callable[[Any], Iterable[tuple[str, str]]] | None = None
+    announced: Callable[[Any], Mapping[str, tuple[str, Mapping[str, Any]]]] | None = None

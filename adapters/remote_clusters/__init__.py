@@ -1,0 +1,1 @@
+"""Finds Kubernetes clusters by kubeconfigs in files and secrets, and announces them."""
