@@ -7,11 +7,23 @@ from typing import Any, Final
 from msgspec import structs
 
 from aggregator.model.errors import Origin, Problem, Severity
-from config.check import Report, check_duration, check_export_to, check_port, is_dns_label
+from config.check import (
+    Report,
+    check_duration,
+    check_export_to,
+    check_host,
+    check_ip,
+    check_locality,
+    check_port,
+    check_subnet,
+    host_fault,
+    is_dns_label,
+)
 from config.documents import Position, field_path
 from config.duration import Duration
 from config.http_route import HTTPRetry, check_retry
 from config.message import Message, UInt32
+from config.selector import LabelSelector, check_label_selector
 from config.traffic_policy import (
     LocalityLoadBalancerSetting,
     TcpKeepalive,
@@ -52,6 +64,19 @@ class ProxyDefaults(Message, frozen=True):
     drain_duration: Duration = Duration(45)
 
 
+class ServiceScope(Message, frozen=True):
+    """`cluster_local`: only endpoints of the proxy's own cluster serve."""
+
+    cluster_local: bool = False
+
+
+class ServiceSetting(Message, frozen=True):
+    """Settings of the services whose hosts match; the most specific pattern decides."""
+
+    settings: ServiceScope | None = None
+    hosts: tuple[str, ...] = ()
+
+
 class MeshConfig(Message, frozen=True):
     """Mesh-wide settings; defaults are Istio's."""
 
@@ -75,6 +100,8 @@ class MeshConfig(Message, frozen=True):
     access_log_file: str = ""
     access_log_format: str = ""
     access_log_encoding: AccessLogEncoding = AccessLogEncoding.TEXT
+    service_settings: tuple[ServiceSetting, ...] = ()
+    discovery_selectors: tuple[LabelSelector, ...] = ()
 
 
 class NetworkEndpoints(Message, frozen=True):
@@ -116,7 +143,6 @@ _UNUSED: Final[Mapping[str, frozenset[str]]] = {
             "defaultProviders",
             "defaultTrafficPolicy",
             "disableEnvoyListenerLog",
-            "discoverySelectors",
             "enableAutoMtls",
             "enableEnvoyAccessLogService",
             "enablePrometheusMerge",
@@ -135,7 +161,6 @@ _UNUSED: Final[Mapping[str, frozenset[str]]] = {
             "protocolDetectionTimeout",
             "serviceEntryVisibility",
             "serviceScopeConfigs",
-            "serviceSettings",
             "tlsDefaults",
             "trustDomain",
             "trustDomainAliases",
@@ -239,8 +264,46 @@ def validate_mesh(mesh: MeshConfig, path: str, position: Position) -> list[Probl
     check_retry(report, field_path(path, "defaultHttpRetryPolicy"), mesh.default_http_retry_policy)
     where = field_path(path, "localityLbSetting")
     check_locality_setting(report, where, mesh.locality_lb_setting, ejects=True)
+    for index, setting in enumerate(mesh.service_settings):
+        for number, host in enumerate(setting.hosts):
+            if fault := host_fault(host, wildcard=True):
+                report.error(
+                    field_path(path, "serviceSettings") + f"[{index}].hosts[{number}]", fault
+                )
+    for index, selector in enumerate(mesh.discovery_selectors):
+        where = field_path(path, "discoverySelectors") + f"[{index}]"
+        check_label_selector(report, where, selector)
     if mesh.tcp_keepalive is not None:
         where = field_path(path, "tcpKeepalive")
         check_duration(report, f"{where}.time", mesh.tcp_keepalive.time)
         check_duration(report, f"{where}.interval", mesh.tcp_keepalive.interval)
     return [structs.replace(each, origin=position(each.path)) for each in report.problems]
+
+
+def validate_networks(networks: Mapping[str, Network], position: Position) -> list[Problem]:
+    """Everything that is wrong with the section `networks` of the settings."""
+    report = Report(Origin())
+    for name, network in networks.items():
+        path = field_path("networks", name)
+        for index, of in enumerate(network.endpoints):
+            where = f"{path}.endpoints[{index}]"
+            if bool(of.from_cidr) == bool(of.from_registry):
+                report.error(where, "expected one of fromCidr and fromRegistry")
+            elif of.from_cidr:
+                check_subnet(report, f"{where}.fromCidr", of.from_cidr)
+        for index, gateway in enumerate(network.gateways):
+            _check_gateway(report, f"{path}.gateways[{index}]", gateway)
+    return [structs.replace(each, origin=position(each.path)) for each in report.problems]
+
+
+def _check_gateway(report: Report, path: str, gateway: IstioNetworkGateway) -> None:
+    if bool(gateway.address) == bool(gateway.registry_service_name):
+        report.error(path, "expected one of address and registryServiceName")
+    elif gateway.registry_service_name:
+        check_host(report, f"{path}.registryServiceName", gateway.registry_service_name)
+    elif gateway.address[0].isdigit() or ":" in gateway.address:
+        check_ip(report, f"{path}.address", gateway.address)
+    else:
+        check_host(report, f"{path}.address", gateway.address)
+    check_port(report, f"{path}.port", gateway.port)
+    check_locality(report, f"{path}.locality", gateway.locality)

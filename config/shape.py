@@ -164,13 +164,14 @@ def _scalar_mismatch(to: inspect.Type, data: Any) -> str:
 def _plain_type(to: inspect.Type) -> Any:
     if isinstance(to, inspect.IntType):
         return Annotated[int, msgspec.Meta(ge=to.ge, le=to.le)]
+    if isinstance(to, inspect.FloatType):
+        return Annotated[float, msgspec.Meta(ge=to.ge, le=to.le)]
     if isinstance(to, inspect.StrType):
         return Annotated[str, msgspec.Meta(pattern=to.pattern)]
     return _PLAIN.get(type(to), object)
 
 
 _PLAIN: Final[Mapping[type[inspect.Type], type]] = {
-    inspect.FloatType: float,
     inspect.BoolType: bool,
     inspect.BytesType: bytes,
 }
@@ -178,16 +179,23 @@ _PLAIN: Final[Mapping[type[inspect.Type], type]] = {
 
 def _expected(to: inspect.Type) -> str:
     if isinstance(to, inspect.IntType):
-        return f"a whole number from {to.ge} to {to.le}" if to.ge is not None else "a whole number"
+        return f"a whole number{_bounds(to.ge, to.le)}"
+    if isinstance(to, inspect.FloatType):
+        return f"a number{_bounds(to.ge, to.le)}"
     if isinstance(to, inspect.StrType) and to.pattern is not None:
         return f"text that matches {to.pattern}"
     names = {
         inspect.StrType: "text",
-        inspect.FloatType: "a number",
         inspect.BoolType: "true or false",
         inspect.BytesType: "bytes in base64",
     }
     return names.get(type(to), "another type")
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    if least is None:
+        return ""
+    return f" from {least} to {most}" if most is not None else f" of at least {least}"
 
 
 def _show(data: object) -> str:

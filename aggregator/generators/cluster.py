@@ -27,7 +27,7 @@ from aggregator.generators.load_assignment import (
     serving_endpoints,
 )
 from aggregator.generators.load_balancer import apply_load_balancer
-from aggregator.generators.locality import group_endpoints, locality_setting
+from aggregator.generators.locality import resolve_preference
 from aggregator.generators.metadata import build_cluster_metadata
 from aggregator.generators.name import stat_name
 from aggregator.generators.outlier_detection import (
@@ -35,6 +35,7 @@ from aggregator.generators.outlier_detection import (
     build_error_matcher,
 )
 from aggregator.generators.proxy_protocol import wrap_in_proxy_protocol
+from aggregator.generators.reachability import build_groups
 from aggregator.generators.spec import (
     CLUSTER,
     GeneratorSpec,
@@ -60,8 +61,9 @@ from aggregator.generators.tls import (
 )
 from aggregator.model.config import Config
 from aggregator.model.errors import Severity
+from aggregator.model.policy import MergeMode
 from aggregator.model.service import Endpoint, Resolution, Service, is_socket
-from config.traffic_policy import TrafficPolicy
+from config.traffic_policy import SimpleLB
 
 Cluster = cluster_pb2.Cluster
 _DISCOVERY: Final = {
@@ -137,7 +139,7 @@ class _Builder:
         if cluster.HasField("type") and cluster.type == Cluster.EDS:
             cluster.eds_cluster_config.CopyFrom(_ADS)
             cluster.eds_cluster_config.service_name = target.name
-        self._apply_policy(cluster, target.policy, grpc=grpc)
+        self._apply_policy(cluster, target, grpc=grpc)
         if kind is ClusterType.DYNAMIC_DNS:
             cluster.ClearField("lb_config")
             apply_dynamic_cluster(view, cluster)
@@ -182,18 +184,24 @@ class _Builder:
                 target.config, f"trafficPolicy.{name} is not supported yet", Severity.WARNING
             )
 
-    def _apply_policy(self, cluster: Cluster, policy: TrafficPolicy, *, grpc: bool) -> None:
+    def _apply_policy(self, cluster: Cluster, target: Target, *, grpc: bool) -> None:
+        policy = target.policy
         apply_connection_pool(self._view, cluster, policy.connection_pool, policy.retry_budget)
         # Endpoints that are not ready are not sent, so that a threshold would only bring back
         # those that outlier detection has ejected.
         cluster.common_lb_config.healthy_panic_threshold.SetInParent()
         if policy.outlier_detection is not None:
             apply_outlier_detection(cluster, policy.outlier_detection)
+        balancer = policy.load_balancer
+        shares = self._view.merge_policy(self._service.key).mode is MergeMode.WEIGHTS
+        if shares and balancer and balancer.simple is SimpleLB.RANDOM:
+            message = "loadBalancer.simple RANDOM heeds no weights, which registries share by here"
+            self._wrong(target.config, f"{message}: ROUND_ROBIN is used", Severity.WARNING)
         apply_load_balancer(
             cluster,
-            policy.load_balancer,
-            locality_setting(self._view, policy),
-            failover=policy.outlier_detection is not None,
+            balancer,
+            by_place=resolve_preference(self._view, self._service, policy).weighs_places,
+            by_share=shares,
             grpc=grpc,
         )
 
@@ -205,10 +213,12 @@ class _Builder:
         view = self._view
         if self._named is None:
             self._named = serving_endpoints(view, self._service, names=True)
-        endpoints = endpoints_of(self._named, target.port, target.subset)
+        named = self._named
+        endpoints = endpoints_of(named, target.port, target.subset)
         if any(is_socket(endpoint.address) for endpoint in endpoints):
             message = f"resolution {self._service.resolution} cannot have Unix sockets: left out"
             self._wrong(None, message, Severity.WARNING)
+            named = [each for each in named if not is_socket(each.address)]
             endpoints = [each for each in endpoints if not is_socket(each.address)]
         if kind is ClusterType.LOGICAL_DNS:
             if len(endpoints) > 1:
@@ -216,14 +226,12 @@ class _Builder:
                     f"one name only is resolved, {endpoints[0].address}: the others are unused"
                 )
                 self._wrong(None, message, Severity.WARNING)
-            endpoints = endpoints[:1]
+            named = endpoints = endpoints[:1]
             if not endpoints:
                 # This type is refused without an endpoint.
                 cluster.type = Cluster.STATIC
                 return not is_grpc(view)
-        setting = locality_setting(view, target.policy)
-        failover = target.policy.outlier_detection is not None
-        groups = group_endpoints(view, endpoints, setting, failover=failover)
+        groups = build_groups(view, target, named)
         cluster.load_assignment.CopyFrom(
             endpoint_pb2.ClusterLoadAssignment.FromString(
                 build_load_assignment(target.name, groups, target.port)

@@ -6,12 +6,9 @@ from typing import Final
 import msgspec
 
 from aggregator.generators.destination_rule import KIND, resolve_destination_rule
-from aggregator.generators.load_assignment import (
-    build_load_assignment,
-    endpoints_of,
-    serving_endpoints,
-)
-from aggregator.generators.locality import Group, group_endpoints, locality_setting
+from aggregator.generators.load_assignment import build_load_assignment, serving_endpoints
+from aggregator.generators.locality import Group
+from aggregator.generators.reachability import build_groups
 from aggregator.generators.spec import (
     ENDPOINT,
     GeneratorSpec,
@@ -79,15 +76,10 @@ def _tell_unreachable(view: View, service: Service) -> None:
 
 
 def _build_assignment(view: View, target: Target, serving: Sequence[Endpoint]) -> bytes:
-    policy = target.policy
-    groups = group_endpoints(
-        view,
-        endpoints_of(serving, target.port, target.subset),
-        locality_setting(view, policy),
-        failover=policy.outlier_detection is not None,
-    )
+    groups = build_groups(view, target, serving)
     if is_grpc(view):
-        hashed = policy.load_balancer and policy.load_balancer.consistent_hash
+        balancer = target.policy.load_balancer
+        hashed = balancer is not None and balancer.consistent_hash is not None
         groups = _level(groups) if hashed else _split_by_weight(groups)
     return build_load_assignment(target.name, groups, target.port)
 

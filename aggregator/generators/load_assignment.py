@@ -58,8 +58,7 @@ def serving_endpoints(view: View, service: Service, *, names: bool = False) -> l
     """The endpoints that may get traffic, whatever the port.
 
     Host names are taken only if *names* says so, because Envoy resolves none in assignments; else
-    they are reported. Where a service has both IPv4 and IPv6 addresses, a proxy gets those of its
-    own families.
+    they are reported. One without an address may be behind a gateway.
     """
     least = Health.NOT_READY if service.publish_not_ready else Health.READY
     serving = [
@@ -68,14 +67,21 @@ def serving_endpoints(view: View, service: Service, *, names: bool = False) -> l
         if endpoint.health <= least and endpoint.weight > 0
     ]
     if not names and not all(is_address(endpoint.address) for endpoint in serving):
-        wrong = sorted({each.address for each in serving if not is_address(each.address)})
-        message = f"left out what is no IP address: {', '.join(wrong)}"
-        view.report(service.origin, f"Service {service.key}", message)
-        serving = [endpoint for endpoint in serving if is_address(endpoint.address)]
-    sixes = sum(_is_ipv6(endpoint.address) for endpoint in serving)
-    if 0 < sixes < len(serving):
-        return _of_family(view, serving)
+        wrong = {each.address for each in serving if not is_address(each.address)} - {""}
+        if wrong:
+            message = f"left out what is no IP address: {', '.join(sorted(wrong))}"
+            view.report(service.origin, f"Service {service.key}", message)
+            serving = [each for each in serving if each.address not in wrong]
     return serving
+
+
+def of_family(view: View, endpoints: list[Endpoint]) -> list[Endpoint]:
+    """Those of the proxy's own families, where there are both IPv4 and IPv6 addresses."""
+    sixes = sum(_is_ipv6(endpoint.address) for endpoint in endpoints)
+    if not 0 < sixes < len(endpoints) or (view.ipv4 and view.ipv6):
+        return endpoints
+    ipv6 = view.ipv6
+    return [each for each in endpoints if _is_ipv6(each.address) == ipv6 or is_socket(each.address)]
 
 
 def endpoints_of(
@@ -136,13 +142,6 @@ def _fill_address(built: address_pb2.Address, address: str, port: int) -> None:
 
 def _is_ipv6(address: str) -> bool:
     return ":" in address and not is_socket(address)
-
-
-def _of_family(view: View, endpoints: list[Endpoint]) -> list[Endpoint]:
-    if view.ipv4 and view.ipv6:
-        return endpoints
-    ipv6 = view.ipv6
-    return [each for each in endpoints if _is_ipv6(each.address) == ipv6 or is_socket(each.address)]
 
 
 def _weight_scale(groups: Iterable[Group]) -> Callable[[int], int]:

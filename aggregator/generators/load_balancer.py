@@ -5,11 +5,9 @@ from typing import Final
 from envoy.config.cluster.v3 import cluster_pb2
 
 from aggregator.generators.duration import build_duration
-from aggregator.generators.locality import uses_locality_weights
 from config.traffic_policy import (
     ConsistentHashLB,
     LoadBalancerSettings,
-    LocalityLoadBalancerSetting,
     SimpleLB,
     WarmupConfiguration,
 )
@@ -20,22 +18,24 @@ _LARGEST_RING: Final = 8_388_608
 _RUNTIME_KEY: Final = "("
 _DEFAULT_AGGRESSION: Final = 1.0
 _DEFAULT_MINIMUM_PERCENT: Final = 10.0
+_BY_WEIGHT: Final = frozenset({SimpleLB.ROUND_ROBIN, SimpleLB.LEAST_REQUEST, SimpleLB.LEAST_CONN})
 
 
 def apply_load_balancer(
     cluster: cluster_pb2.Cluster,
     settings: LoadBalancerSettings | None,
-    locality: LocalityLoadBalancerSetting,
     *,
-    failover: bool,
+    by_place: bool = False,
+    by_share: bool = False,
     grpc: bool = False,
 ) -> None:
-    """Set the policy; *failover* says that outlier detection is on.
+    """Set the policy; *by_place* says that places share by their weights, *by_share* that
+    registries share by those of their endpoints.
 
     gRPC's core takes round robin and rings only. A cluster that takes its destination from the
     connection balances nothing.
     """
-    if uses_locality_weights(locality, failover=failover):
+    if by_place:
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
     if cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
         cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
@@ -44,7 +44,7 @@ def apply_load_balancer(
         _apply_consistent_hash(cluster, settings.consistent_hash, grpc=grpc)
         return
     simple = settings.simple if settings else None
-    if grpc or simple is SimpleLB.ROUND_ROBIN:
+    if grpc or simple is SimpleLB.ROUND_ROBIN or (by_share and not heeds_weights(settings)):
         cluster.lb_policy = cluster_pb2.Cluster.ROUND_ROBIN
     elif simple is SimpleLB.RANDOM:
         cluster.lb_policy = cluster_pb2.Cluster.RANDOM
@@ -56,6 +56,16 @@ def apply_load_balancer(
             cluster.round_robin_lb_config.slow_start_config.CopyFrom(slow_start)
         elif cluster.lb_policy == cluster_pb2.Cluster.LEAST_REQUEST:
             cluster.least_request_lb_config.slow_start_config.CopyFrom(slow_start)
+
+
+def heeds_weights(settings: LoadBalancerSettings | None) -> bool:
+    """Whether the policy that the user chose sends each endpoint what it weighs.
+
+    Envoy's random choice does not, and its default sends less to who is slow.
+    """
+    if settings is None:
+        return False
+    return settings.consistent_hash is not None or settings.simple in _BY_WEIGHT
 
 
 def _apply_consistent_hash(

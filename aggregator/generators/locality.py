@@ -9,8 +9,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from aggregator.generators.spec import View
-from aggregator.model.service import Endpoint, Labels, Locality
+from aggregator.generators.spec import NODE_LABEL, View
+from aggregator.model.service import (
+    Endpoint,
+    Labels,
+    Locality,
+    Service,
+    TrafficDistribution,
+)
 from config.traffic_policy import (
     LocalityDistribute,
     LocalityFailover,
@@ -21,23 +27,55 @@ from config.traffic_policy import (
 NO_SETTING: Final = LocalityLoadBalancerSetting(enabled=False)
 
 _NETWORK: Final = "topology.istio.io/network"
+_REGION: Final = "topology.kubernetes.io/region"
+_ZONE: Final = "topology.kubernetes.io/zone"
+_SUBZONE: Final = "topology.istio.io/subzone"
+_CLUSTER: Final = "topology.istio.io/cluster"
 
 # Labels that every endpoint and proxy has without carrying them, because they say where it is.
 _PLACE_OF_ENDPOINT: Final[Mapping[str, Callable[[Endpoint], str]]] = {
     _NETWORK: lambda endpoint: endpoint.network,
-    "topology.istio.io/cluster": lambda endpoint: endpoint.cluster_id,
-    "topology.kubernetes.io/region": lambda endpoint: endpoint.locality.region,
-    "topology.kubernetes.io/zone": lambda endpoint: endpoint.locality.zone,
-    "topology.istio.io/subzone": lambda endpoint: endpoint.locality.subzone,
-    "kubernetes.io/hostname": lambda endpoint: endpoint.node,
+    _CLUSTER: lambda endpoint: endpoint.cluster_id,
+    _REGION: lambda endpoint: endpoint.locality.region,
+    _ZONE: lambda endpoint: endpoint.locality.zone,
+    _SUBZONE: lambda endpoint: endpoint.locality.subzone,
+    NODE_LABEL: lambda endpoint: endpoint.node,
 }
 _PLACE_OF_PROXY: Final[Mapping[str, Callable[[View], str]]] = {
     _NETWORK: lambda view: view.network,
-    "topology.istio.io/cluster": lambda view: view.cluster_id,
-    "topology.kubernetes.io/region": lambda view: view.locality.region,
-    "topology.kubernetes.io/zone": lambda view: view.locality.zone,
-    "topology.istio.io/subzone": lambda view: view.locality.subzone,
+    _CLUSTER: lambda view: view.cluster_id,
+    _REGION: lambda view: view.locality.region,
+    _ZONE: lambda view: view.locality.zone,
+    _SUBZONE: lambda view: view.locality.subzone,
 }
+
+# What services that ask for it prefer, the first being the widest.
+_DISTRIBUTIONS: Final[Mapping[TrafficDistribution, LocalityLoadBalancerSetting]] = {
+    TrafficDistribution.PREFER_SAME_ZONE: LocalityLoadBalancerSetting(
+        enabled=True, failover_priority=(_NETWORK, _REGION, _ZONE)
+    ),
+    TrafficDistribution.PREFER_SAME_NODE: LocalityLoadBalancerSetting(
+        enabled=True, failover_priority=(_NETWORK, _REGION, _ZONE, _SUBZONE, NODE_LABEL)
+    ),
+}
+
+
+class Preference(Struct, frozen=True):
+    """How places are preferred, and whether farther ones wait until nearer ones fail.
+
+    They wait where something ejects endpoints, without which Envoy leaves a priority only when it
+    is empty; or where the service itself asks for it.
+    """
+
+    setting: LocalityLoadBalancerSetting
+    failover: bool
+
+    @property
+    def weighs_places(self) -> bool:
+        """Whether Envoy must heed the weights of places, which disturbs the balancing policy."""
+        setting = self.setting
+        explicit = bool(setting.failover or setting.failover_priority)
+        return bool(setting.distribute) or (self.failover and explicit)
 
 
 class Group(Struct):
@@ -68,37 +106,38 @@ def has_labels(endpoint: Endpoint, wanted: Labels) -> bool:
     )
 
 
-def locality_setting(view: View, policy: TrafficPolicy | None) -> LocalityLoadBalancerSetting:
-    """The rule's setting, else the mesh's; `NO_SETTING` where locality load balancing is off."""
-    own = policy.load_balancer.locality_lb_setting if policy and policy.load_balancer else None
-    setting = own or view.mesh.locality_lb_setting
-    return NO_SETTING if setting is None or setting.enabled is False else setting
+def resolve_preference(view: View, service: Service, policy: TrafficPolicy) -> Preference:
+    """The rule's setting, else what the service itself asks for, else the mesh's.
 
-
-def uses_locality_weights(setting: LocalityLoadBalancerSetting, *, failover: bool) -> bool:
-    """Whether Envoy must heed the weights of places, which disturbs the balancing policy."""
-    explicit = bool(setting.failover or setting.failover_priority)
-    return bool(setting.distribute) or (failover and explicit)
+    `NO_SETTING` where locality load balancing is off.
+    """
+    balancer = policy.load_balancer
+    ejects = policy.outlier_detection is not None
+    setting = balancer.locality_lb_setting if balancer else None
+    if setting is None:
+        own = _DISTRIBUTIONS.get(service.traffic_distribution)
+        if own is not None:
+            return Preference(own, failover=True)
+        setting = view.mesh.locality_lb_setting
+    if setting is None or setting.enabled is False:
+        setting = NO_SETTING
+    return Preference(setting, ejects)
 
 
 def group_endpoints(
-    view: View,
-    endpoints: Iterable[Endpoint],
-    setting: LocalityLoadBalancerSetting,
-    *,
-    failover: bool,
+    view: View, endpoints: Iterable[Endpoint], preference: Preference
 ) -> list[Group]:
-    """Group by place, in the order of places, and apply *setting*.
+    """Group by place, in the order of places, and apply *preference*.
 
-    *failover* says that something ejects endpoints, without which Envoy never leaves the first
-    priority. The proxy's place is asked for only where it matters.
+    The proxy's place is asked for only where it matters.
     """
+    setting = preference.setting
     groups = _by_locality(endpoints)
     if setting.enabled is False or not groups:
         return groups
     if setting.distribute:
         return _distribute(view, groups, setting.distribute)
-    if not failover:
+    if not preference.failover:
         return groups
     if setting.failover_priority:
         groups = _split_by_labels(view, groups, setting.failover_priority)

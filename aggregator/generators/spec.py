@@ -16,10 +16,14 @@ from msgspec import Struct, structs
 
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Severity
+from aggregator.model.policy import MergePolicy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import Endpoint, Labels, Locality, Service, ServiceKey
 from config.mesh import MeshConfig
 
 TYPE_PREFIX = "type.googleapis.com/"
+NODE_LABEL = "kubernetes.io/hostname"
+"""A proxy's label that says on which machine it runs; known without being carried."""
 
 
 class ResourceType(Struct, frozen=True):
@@ -234,7 +238,7 @@ class View(Interface):
 
     def label(self, name: str) -> str:
         """The proxy's label of that name, or ""; only for names that some failoverPriority
-        lists.
+        lists, or a service that prefers its own node.
         """
         ...
 
@@ -255,7 +259,8 @@ class View(Interface):
 
     def service(self, host: str) -> Service | None:
         """The one service of that host that these proxies see: exported to them and imported by
-        their Sidecar; of several, their own namespace's first, then the oldest.
+        their Sidecar; of several, their own namespace's first, then the oldest. Its addresses are
+        those in the proxies' own cluster.
         """
         ...
 
@@ -265,6 +270,14 @@ class View(Interface):
 
     def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
         """All endpoints of a service, in a stable order, whatever their health."""
+        ...
+
+    def merge_policy(self, key: ServiceKey) -> MergePolicy:
+        """How the registries that serve a service share its traffic."""
+        ...
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        """All ways into a network, sorted."""
         ...
 
     def http_on_port(self, port: int, wanted: Callable[[Service], bool]) -> bool:
@@ -299,7 +312,9 @@ class View(Interface):
         ...
 
     def services_at(self, address: str) -> tuple[ServiceKey, ...]:
-        """Services that have this virtual IP, oldest first."""
+        """Services that have this virtual IP, oldest first; those that have it in the proxies' own
+        cluster before those that lend it from another one.
+        """
         ...
 
     def configs(self, kind: str, host: str) -> tuple[Config, ...]:

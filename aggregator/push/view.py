@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aggregator.generators.sidecar_scope import imported
-from aggregator.generators.spec import GeneratorSpec, View
+from aggregator.generators.spec import NODE_LABEL, GeneratorSpec, View
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.policy import UNION, MergePolicy
 from aggregator.model.proxy import Proxy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import Endpoint, Labels, Locality, Service, ServiceKey, labels_match
 from aggregator.push import world as w
 from aggregator.push.world import Fact, World
 from config.mesh import MeshConfig
 
 T = TypeVar("T")
-ALWAYS_READABLE: Final = frozenset({"sidecar", "in_namespace", "matches", "label"})
+ALWAYS_READABLE: Final = frozenset({"sidecar", "in_namespace", "in_cluster", "matches", "label"})
 
 
 class ViewKey(Struct, frozen=True):
@@ -49,6 +52,8 @@ class ViewKey(Struct, frozen=True):
         match question:
             case "in_namespace":
                 return self.namespace in argument
+            case "in_cluster":
+                return self.cluster_id if self.cluster_id in argument else ""
             case "matches":
                 return argument in self.selectors
             case "label":
@@ -87,9 +92,16 @@ def key_of(proxy: Proxy, world: World, *, vhds: bool, attributes: frozenset[str]
         selectors=frozenset(
             selector for selector in world.selectors if labels_match(selector, proxy.labels)
         ),
-        labels=tuple(pair for pair in proxy.labels if pair[0] in names),
+        labels=_compared_labels(proxy, names),
         extensions=only("extensions", proxy.extensions, frozenset()),
     )
+
+
+def _compared_labels(proxy: Proxy, names: frozenset[str]) -> Labels:
+    labels = tuple(pair for pair in proxy.labels if pair[0] in names)
+    if NODE_LABEL in names and proxy.node_name and NODE_LABEL not in dict(labels):
+        return tuple(sorted((*labels, (NODE_LABEL, proxy.node_name))))
+    return labels
 
 
 class UndeclaredReadError(TypeError):
@@ -244,17 +256,47 @@ class RecordingView(View):
         if len(visible) > 1:
             for each in visible:
                 if self.in_namespace(each.namespace):
-                    return each
-        return visible[0] if visible else None
+                    return self._localised(each)
+        return self._localised(visible[0]) if visible else None
 
     def service_in(self, namespace: str, host: str) -> Service | None:
         self.facts.add((w.HOST, host))
         service = self._world.services.get(ServiceKey(namespace, host))
-        return service if service is not None and self._visible(service) else None
+        return self._localised(service) if service is not None and self._visible(service) else None
+
+    def _own_cluster(self, service: Service) -> str:
+        """The proxies' cluster, if the service has addresses in it, else ""."""
+        clusters = frozenset(cluster for cluster, _ in service.cluster_addresses)
+        return cast(str, self._ask("in_cluster", clusters)) if clusters else ""
+
+    def _localised(self, service: Service) -> Service:
+        """With the addresses of the proxies' own cluster, else those of the first that has any;
+        what belongs to no cluster is everywhere.
+        """
+        if len(service.cluster_addresses) < 2:
+            return service
+        own = self._own_cluster(service) or service.cluster_addresses[0][0]
+        other = {
+            address
+            for cluster, addresses in service.cluster_addresses
+            if cluster != own
+            for address in addresses
+        }
+        other.difference_update(dict(service.cluster_addresses)[own])
+        seen = tuple(address for address in service.addresses if address not in other)
+        return replace(service, addresses=seen)
 
     def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
         self.facts.add((w.ENDPOINTS, key))
         return self._world.endpoints.get(key, ())
+
+    def merge_policy(self, key: ServiceKey) -> MergePolicy:
+        self.facts.add((w.POLICY, key))
+        return self._world.policies.get(key, UNION)
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        self.facts.add((w.GATEWAYS, network))
+        return self._world.gateways.get(network, ())
 
     def http_on_port(self, port: int, wanted: Callable[[Service], bool]) -> bool:
         self.facts.add((w.HTTP_PORT, port))
@@ -270,7 +312,8 @@ class RecordingView(View):
         return self._sorted_visible(self._world.open_tcp_ports.get(port, {}).values())
 
     def _sorted_visible(self, services: Iterable[Service]) -> tuple[Service, ...]:
-        return tuple(sorted((each for each in services if self._visible(each)), key=_age))
+        visible = (self._localised(each) for each in services if self._visible(each))
+        return tuple(sorted(visible, key=_age))
 
     def service_ports(self) -> tuple[int, ...]:
         self.facts.add((w.HTTP_PORTS, ""))
@@ -290,7 +333,17 @@ class RecordingView(View):
 
     def services_at(self, address: str) -> tuple[ServiceKey, ...]:
         self.facts.add((w.ADDRESS, address))
-        return tuple(key for _, key in self._world.by_address.get(address, ()))
+        keys = [key for _, key in self._world.by_address.get(address, ())]
+        if len(keys) == 1 and len(self._world.services[keys[0]].cluster_addresses) < 2:
+            return tuple(keys)
+        own: list[ServiceKey] = []
+        lent: list[ServiceKey] = []
+        for key in keys:
+            service = self._world.services[key]
+            cluster = self._own_cluster(service)
+            if address in self._localised(service).addresses:
+                (own if cluster or not service.cluster_addresses else lent).append(key)
+        return (*own, *lent)
 
     def configs(self, kind: str, host: str) -> tuple[Config, ...]:
         self._check_kind(kind)

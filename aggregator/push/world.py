@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from typing import Protocol as Interface
 
 from aggregator.generators.bind import is_address
-from aggregator.generators.spec import Root, Unit
+from aggregator.generators.spec import NODE_LABEL, Root, Unit
 from aggregator.model.change import (
     Change,
     ConfigChanged,
@@ -22,7 +22,9 @@ from aggregator.model.change import (
     ServiceChanged,
 )
 from aggregator.model.config import Config, ConfigKey
+from aggregator.model.policy import UNION, MergePolicy
 from aggregator.model.proxy import Proxy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import (
     Endpoint,
     Labels,
@@ -30,6 +32,7 @@ from aggregator.model.service import (
     Resolution,
     Service,
     ServiceKey,
+    TrafficDistribution,
     labels_match,
 )
 from config.kind import KindSpec
@@ -40,6 +43,8 @@ Fact = tuple[str, Hashable]
 
 HOST: Final = "host"
 ENDPOINTS: Final = "endpoints"
+POLICY: Final = "policy"
+GATEWAYS: Final = "gateways"
 HTTP_PORT: Final = "http_port"
 TCP_PORT: Final = "tcp_port"
 OPEN_TCP_PORT: Final = "open_tcp_port"
@@ -61,6 +66,15 @@ class WorldSource(Interface):
 
     def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
         """Its united endpoints, in a stable order."""
+
+    def policy(self, key: ServiceKey) -> MergePolicy:
+        """How the registries that serve it share its traffic."""
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        """All ways into a network, sorted."""
+
+    def networks(self) -> Iterable[str]:
+        """All networks that have gateways."""
 
     def config(self, key: ConfigKey) -> Config | None:
         """The winning object of that name."""
@@ -119,6 +133,8 @@ class World:
         self.services: Final[dict[ServiceKey, Service]] = {}
         self.by_host: Final[dict[str, tuple[Service, ...]]] = {}
         self.endpoints: Final[dict[ServiceKey, tuple[Endpoint, ...]]] = {}
+        self.policies: Final[dict[ServiceKey, MergePolicy]] = {}
+        self.gateways: Final[dict[str, tuple[NetworkGateway, ...]]] = {}
         self.configs: Final[dict[ConfigKey, Config]] = {}
         self.by_config_host: Final[dict[tuple[str, str], tuple[Config, ...]]] = {}
         self.by_destination: Final[dict[str, tuple[Config, ...]]] = {}
@@ -127,6 +143,7 @@ class World:
         self.open_tcp_ports: Final[dict[int, dict[ServiceKey, Service]]] = {}
         self.by_address: Final[dict[str, list[tuple[float, ServiceKey]]]] = {}
         self.dynamic: Final[set[ServiceKey]] = set()
+        self.bound_to_node: Final[set[ServiceKey]] = set()
         self.under: Final[dict[str, set[str]]] = {}
         self.sidecars: Final[dict[str, dict[str, Config]]] = {}
         self.selectors: Final[Counter[Labels]] = Counter()
@@ -143,12 +160,16 @@ class World:
                 case ServiceChanged(key):
                     self._set_service(key, source.service(key), touched)
                     self._set_endpoints(key, source.endpoints(key), touched)
+                    self._set_policy(key, source.policy(key), touched)
                 case EndpointsChanged(key):
                     self._set_endpoints(key, source.endpoints(key), touched)
+                    self._set_policy(key, source.policy(key), touched)
                 case ConfigChanged(key):
                     self._set_config(key, source.config(key), touched)
-                case PlaceChanged() | MeshChanged():
-                    pass  # nothing reads places here; the mesh comes by `set_mesh`
+                case PlaceChanged(name):
+                    self._set_gateways(name, source.gateways(name), touched)
+                case MeshChanged():
+                    pass  # it comes by `set_mesh`
         return touched
 
     def load(self, source: WorldSource) -> Touched:
@@ -157,6 +178,7 @@ class World:
             [
                 *(ServiceChanged(key) for key in source.service_keys()),
                 *(ConfigChanged(key) for key in source.config_keys()),
+                *(PlaceChanged(name) for name in source.networks()),
             ],
             source,
         )
@@ -183,6 +205,7 @@ class World:
         self._index_ports(key, old, new, facts)
         self._index_addresses(key, old, new, facts)
         self._index_dynamic(key, new, facts)
+        touched.views_move |= self._index_bound_to_node(key, new)
         if new is None:
             del self.services[key]
         else:
@@ -246,7 +269,8 @@ class World:
     ) -> None:
         before = dict.fromkeys(old.addresses, old.created) if old else {}
         after = dict.fromkeys(new.addresses, new.created) if new else {}
-        if before == after:
+        owners = old.cluster_addresses if old else ()
+        if before == after and (new is None or owners == new.cluster_addresses):
             return
         for address, created in before.items():
             facts.add((ADDRESS, address))
@@ -267,6 +291,15 @@ class World:
         if bool(self.dynamic) != any_before:
             facts.add((DYNAMIC, ""))
 
+    def _index_bound_to_node(self, key: ServiceKey, new: Service | None) -> bool:
+        """Whether proxies are told apart by their machines now, or are no more."""
+        any_before = bool(self.bound_to_node)
+        if new is not None and new.traffic_distribution is TrafficDistribution.PREFER_SAME_NODE:
+            self.bound_to_node.add(key)
+        else:
+            self.bound_to_node.discard(key)
+        return bool(self.bound_to_node) != any_before
+
     def _set_endpoints(self, key: ServiceKey, new: tuple[Endpoint, ...], touched: Touched) -> None:
         if self.endpoints.get(key, ()) == new:
             return
@@ -275,6 +308,26 @@ class World:
             self.endpoints[key] = new
         else:
             del self.endpoints[key]
+
+    def _set_policy(self, key: ServiceKey, new: MergePolicy, touched: Touched) -> None:
+        if self.policies.get(key, UNION) == new:
+            return
+        touched.facts.add((POLICY, key))
+        if new == UNION:
+            del self.policies[key]
+        else:
+            self.policies[key] = new
+
+    def _set_gateways(
+        self, network: str, new: tuple[NetworkGateway, ...], touched: Touched
+    ) -> None:
+        if self.gateways.get(network, ()) == new:
+            return
+        touched.facts.add((GATEWAYS, network))
+        if new:
+            self.gateways[network] = new
+        else:
+            del self.gateways[network]
 
     def _set_config(self, key: ConfigKey, new: Config | None, touched: Touched) -> None:
         old = self.configs.get(key)
@@ -362,8 +415,9 @@ class World:
         return None
 
     def label_names(self) -> frozenset[str]:
-        """Names of proxy labels that failover priorities compare."""
-        return self._mesh_labels | frozenset(self.proxy_labels)
+        """Names of proxy labels that failover priorities and services compare."""
+        by_node = frozenset({NODE_LABEL} if self.bound_to_node else ())
+        return self._mesh_labels | frozenset(self.proxy_labels) | by_node
 
     def roots(self, root: Root) -> Iterable[str]:
         """The keys of an index that are units of work."""

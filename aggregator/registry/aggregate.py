@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from aggregator.model.change import Change
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.policy import MergePolicy
 from aggregator.model.registry import (
     AnnouncedRegistry,
     Content,
@@ -30,12 +31,14 @@ from aggregator.model.service import Endpoint, Service, ServiceKey
 from aggregator.registry.expiry import Expiries, Expiry
 from aggregator.registry.grace import Grace
 from aggregator.registry.guard import Hold, LossGuard
+from aggregator.registry.mapping import Mapper
 from aggregator.registry.merge import NOTHING
 from aggregator.registry.secrets import Follower
 from aggregator.registry.settings import Handling
 from aggregator.registry.shard import Counts, Difference, Generation, weight_of
+from aggregator.registry.sharing import MergeRule
 from aggregator.registry.state import Outcome, State
-from config.mesh import MeshConfig
+from config.mesh import MeshConfig, Network
 
 SCOPES: Final = "scopes"
 SWAP: Final = "swap"
@@ -57,10 +60,15 @@ class Contribution(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """How much of one registry is in the merged state."""
+    """How much of one registry is in the merged state.
+
+    `skipped` counts objects that are left out for an error, `lingering` services that were absent
+    from a listing and wait for their end without endpoints.
+    """
 
     counts: Counts = field(default_factory=Counts)
     problems: int = 0
+    skipped: int = 0
     scopes: int = 0
     revision: str = ""
     held: Mapping[str, Hold] = {}
@@ -74,7 +82,7 @@ class _Registry:
     def __init__(self, context: RegistryContext, handling: Handling) -> None:
         self.name = context.name
         self.context = context
-        self.live = Generation(context.name)
+        self.live = Generation(context.name, Mapper(handling.mapping, context))
         self.staged: Generation | None = None
         self.staged_context = context
         self.sinks: list[_Sink] = []
@@ -112,7 +120,9 @@ class Aggregate:
         self._handlings: dict[str, Handling] = {}
         self._on_announced: Callable[[], None] | None = None
         self._followers: dict[str, list[Follower]] = {}
-        self._state = State(self._context_of, domain, mesh or MeshConfig(), precedence)
+        self._state = State(
+            self._context_of, domain, mesh or MeshConfig(), precedence, self._items_of
+        )
 
     # What others read
 
@@ -123,6 +133,10 @@ class Aggregate:
     def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
         """The united endpoints in a stable order; none while nobody defines the service."""
         return self._state.merged.get(key, NOTHING).endpoints
+
+    def policy(self, key: ServiceKey) -> MergePolicy:
+        """How the registries that serve it share its traffic."""
+        return self._state.merged.get(key, NOTHING).policy
 
     def config(self, key: ConfigKey) -> Config | None:
         """The object of that name that counts."""
@@ -144,6 +158,10 @@ class Aggregate:
         """All ways into a network, sorted."""
         return self._state.gateways(network)
 
+    def networks(self) -> Collection[str]:
+        """All networks that have gateways, or are in the settings."""
+        return self._state.networks()
+
     def unclaimed(self) -> tuple[ServiceKey, ...]:
         """Hosts with endpoints that nobody has defined as services yet."""
         return tuple(sorted(self._state.unclaimed))
@@ -164,11 +182,14 @@ class Aggregate:
         )
 
     def problems(self) -> dict[tuple[str, str], tuple[Problem, ...]]:
-        """What adapters report, by registry and scope."""
+        """What adapters report, and what mapping rules could not use, by registry and scope."""
         return {
             (name, scope): problems
             for name, registry in self._registries.items()
-            for scope, problems in (*registry.live.problems.items(), (ANNOUNCED, registry.refused))
+            for scope, problems in (
+                *registry.live.all_problems().items(),
+                (ANNOUNCED, registry.refused),
+            )
             if problems
         }
 
@@ -209,19 +230,22 @@ class Aggregate:
         generation = registry.staged if staged else registry.live
         if generation is None:
             return Summary()
+        reported = [each for scope in generation.all_problems().values() for each in scope]
+        problems = reported if staged else [*reported, *registry.refused]
+        errors = (each for each in problems if each.severity is Severity.ERROR)
         return Summary(
-            replace(generation.counts),
-            sum(len(problems) for problems in generation.problems.values())
-            + (0 if staged else len(registry.refused)),
-            len({shard.scope for shard in generation.shards}),
-            generation.revision,
-            {
+            counts=replace(generation.counts),
+            problems=len(problems),
+            skipped=len({(each.origin, each.subject) for each in errors}),
+            scopes=len({shard.scope for shard in generation.shards}),
+            revision=generation.revision,
+            held={
                 listing: hold
                 for listing, hold in self._guard.held(name).items()
                 if (listing == SWAP) is staged
             },
-            0 if staged else len(registry.grace),
-            registry.last_success,
+            lingering=0 if staged else len(registry.grace),
+            last_success=registry.last_success,
         )
 
     @property
@@ -240,8 +264,13 @@ class Aggregate:
         self._handlings[name] = handling
         self._guard.configure(name, handling.guard)
         registry = self._registries.get(name)
-        if registry is not None:
-            registry.grace.seconds = handling.deletion_grace
+        if registry is None:
+            return
+        registry.grace.seconds = handling.deletion_grace
+        if registry.live.mapper.rules != handling.mapping:
+            if registry.staged is not None:
+                registry.staged.remap(Mapper(handling.mapping, registry.staged_context))
+            self._apply(registry.live.remap(Mapper(handling.mapping, registry.context)))
 
     def sink(
         self,
@@ -271,7 +300,8 @@ class Aggregate:
         context = context or RegistryContext(name=name, cluster_id=name)
         registry = self._known(name, context)
         if registry.staged is None or registry.staged_context != context:
-            registry.staged = Generation(name)
+            handling = self._handlings.get(name, Handling())
+            registry.staged = Generation(name, Mapper(handling.mapping, context))
             registry.staged_context = context
             registry.swap_due = None
         for sink in registry.sinks:
@@ -305,8 +335,18 @@ class Aggregate:
         self._tell(self._state.set_precedence(names))
 
     def set_mesh(self, mesh: MeshConfig) -> None:
-        """Install mesh settings: rules without `exportTo` of their own depend on them."""
+        """Install mesh settings: rules without `exportTo` of their own depend on them, and which
+        namespaces count.
+        """
         self._tell(self._state.set_mesh(mesh))
+
+    def set_merge_rules(self, rules: Sequence[MergeRule]) -> None:
+        """Install which registries share which hosts how."""
+        self._tell(self._state.set_rules(rules))
+
+    def set_networks(self, networks: Mapping[str, Network]) -> None:
+        """Install which networks there are."""
+        self._tell(self._state.set_networks(networks))
 
     def release_due(self) -> None:
         """Let through what the loss guard has held for long enough. Called now and then."""
@@ -354,7 +394,7 @@ class Aggregate:
             return
         if not explicit:
             old = self._weight_of(generation.shards.get(shard, {}).values())
-            new = self._weight_of(items.values())
+            new = self._weight_of(generation.mapped(items.values()))
             before = self._weight(generation)
             if new < old and not self._admits(registry, str(shard), before, before - old + new):
                 registry.pending[shard] = items
@@ -378,7 +418,7 @@ class Aggregate:
             registry.pending[shard] = others if item is None else others | {key: item}
         if item is not None or not expired:
             registry.grace.forget(shard, (key,))
-        lost = generation.weight_at(shard, key) - _weight(item)
+        lost = generation.weight_at(shard, key) - generation.weigh(item)
         if expired and (lost > 0 or item is None):
             self._take_expiry(registry, shard, key, item, lost)
             return
@@ -556,7 +596,7 @@ class Aggregate:
         gains = {
             key: item
             for key, item in items.items()
-            if weight_of(item) >= generation.weight_at(shard, key)
+            if generation.weigh(item) >= generation.weight_at(shard, key)
         }
         registry.grace.forget(shard, gains)
         registry.expiries.forget([(shard, key) for key in gains])
@@ -599,7 +639,7 @@ class Aggregate:
         within = self._guard.hold_of(registry.name)
         differences: list[Difference] = []
         for (shard, key), item in registry.expiries.release().items():
-            old = generation.said(shard).get(key)
+            old = generation.told(shard, key)
             if old is None:
                 continue
             new = item if item is not None else registry.grace.remains(shard, key, old, now)
@@ -620,7 +660,7 @@ class Aggregate:
             differences += generation.put(shard, key, each.old)
             registry.grace.forget(shard, (key,))
             latest = expiries.held.get(place, each.new)
-            expiries.hold(place, latest, weight_of(each.old) - _weight(latest))
+            expiries.hold(place, latest, generation.weigh(each.old) - generation.weigh(latest))
             given_back += each.lost
         self._guard.amend(registry.name, EXPIRIES, given_back, now)
         self._apply(differences)
@@ -667,6 +707,13 @@ class Aggregate:
     def _context_of(self, name: str) -> RegistryContext:
         return self._registries[name].context
 
+    def _items_of(self, name: str) -> Iterable[tuple[ShardKey, str, Item]]:
+        registry = self._registries.get(name)
+        if registry is not None:
+            for shard, items in registry.live.shards.items():
+                for key, item in items.items():
+                    yield shard, key, item
+
     def _apply(self, differences: Iterable[Difference]) -> None:
         self._tell(self._state.apply(differences))
 
@@ -688,10 +735,6 @@ class Aggregate:
     def _log_problem(self, registry: str, problem: Problem) -> None:
         log = self._log.error if problem.severity is Severity.ERROR else self._log.warning
         log("problem", adapter=registry, problem=str(problem))
-
-
-def _weight(item: Item | None) -> int:
-    return weight_of(item) if item is not None else 0
 
 
 class _Sink:

@@ -5,24 +5,36 @@ Sees counts and a clock only. Explicit deletions never come here.
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from config.duration import Duration
 
 
-class GuardSettings(Struct, frozen=True):
-    """When a loss is held, and for how long; times are in seconds.
+class GuardSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a loss is held, and for how long. The section `guard` of a registry."""
 
-    Held is what would take more than `share` of a registry's endpoints, if it has more than `floor`
-    of them. It is let through by a similar listing at least `confirm` seconds later, or after
-    `hold` seconds.
-    """
-
-    enabled: bool = True
-    share: float = 0.5
-    floor: int = 20
-    hold: float = 60.0
-    confirm: float = 5.0
+    enabled: Annotated[
+        bool, Meta(description="Whether losses are held; otherwise all are believed at once.")
+    ] = True
+    share: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Held is what takes more than this part of the endpoints."),
+    ] = 0.5
+    floor: Annotated[
+        int, Meta(ge=0, description="Registries of at most this many endpoints are never held.")
+    ] = 20
+    hold: Annotated[
+        Duration,
+        Meta(
+            description="After this long a loss is believed; those within it are counted together."
+        ),
+    ] = Duration(60)
+    confirm: Annotated[
+        Duration,
+        Meta(description="A second listing that is alike confirms the first after this long."),
+    ] = Duration(5)
 
 
 DEFAULT: Final = GuardSettings()

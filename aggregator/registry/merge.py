@@ -5,14 +5,16 @@ others say differently is reported, never silently lost.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.policy import UNION, MergePolicy
 from aggregator.model.registry import ServiceItem
 from aggregator.model.service import Endpoint, Port, Protocol, Resolution, Service, is_socket
+from aggregator.registry.network import NetworkMap
 from aggregator.registry.workload import Candidate
 
 PartKey = tuple[str, bool, str, str]
@@ -20,11 +22,16 @@ PartKey = tuple[str, bool, str, str]
 
 
 class Part(Struct, frozen=True):
-    """What one scope of one registry contributes, with the workloads that its selector picks."""
+    """What one scope of one registry contributes, with the workloads that its selector picks.
+
+    `cluster_id` is the cluster whose own service it is, if it is one's: its virtual IPs mean
+    something else in other clusters.
+    """
 
     key: PartKey
     item: ServiceItem
     picked: tuple[Candidate, ...] = ()
+    cluster_id: str = ""
 
     @property
     def registry(self) -> str:
@@ -37,6 +44,7 @@ class Merged(Struct, frozen=True):
 
     service: Service | None = None
     endpoints: tuple[Endpoint, ...] = ()
+    policy: MergePolicy = UNION
     problems: tuple[Problem, ...] = ()
 
 
@@ -45,7 +53,9 @@ _Number = tuple[int, bool]
 """A port's number and whether it takes datagrams: 53 may be two ports."""
 
 
-def merge_parts(parts: Sequence[Part]) -> Merged:
+def merge_parts(
+    parts: Sequence[Part], policy: MergePolicy = UNION, networks: NetworkMap | None = None
+) -> Merged:
     """Unite *parts*, which come in the order of precedence."""
     definitions = [part.item.service for part in parts if part.item.service is not None]
     if not definitions:
@@ -54,9 +64,12 @@ def merge_parts(parts: Sequence[Part]) -> Merged:
     registries = tuple(
         dict.fromkeys(part.registry for part in parts if part.item.service is not None)
     )
+    by_cluster = _by_cluster(parts)
+    located = networks.located if networks else None
     if len(definitions) == 1:
         given = (each for part in parts for each in _endpoints_of(part, chosen.ports))
-        return Merged(replace(chosen, registries=registries), _unite(given, chosen.ports))
+        service = replace(chosen, registries=registries, cluster_addresses=by_cluster)
+        return Merged(service, _unite(given, chosen.ports, located), policy)
     problems: list[Problem] = []
     service = replace(
         chosen,
@@ -66,11 +79,25 @@ def merge_parts(parts: Sequence[Part]) -> Merged:
             name for each in definitions for name in each.subject_alt_names
         ),
         registries=registries,
+        cluster_addresses=by_cluster,
+        external_addresses=_in_order(
+            address for each in definitions for address in each.external_addresses
+        ),
     )
     problems += (problem for other in definitions[1:] for problem in _conflicts(chosen, other))
     usable = _reachable(_aligned_endpoints(parts, service), service, problems)
-    endpoints = _unite(usable, service.ports)
-    return Merged(service, endpoints, tuple(dict.fromkeys(problems)))
+    endpoints = _unite(usable, service.ports, located)
+    return Merged(service, endpoints, policy, tuple(dict.fromkeys(problems)))
+
+
+def _by_cluster(parts: Sequence[Part]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Whose virtual IPs are whose, in the order of precedence."""
+    found: dict[str, dict[str, None]] = {}
+    for part in parts:
+        if part.cluster_id and part.item.service is not None and part.item.service.addresses:
+            own = found.setdefault(part.cluster_id, {})
+            own.update(dict.fromkeys(part.item.service.addresses))
+    return tuple((cluster, tuple(addresses)) for cluster, addresses in found.items())
 
 
 def _in_order(values: Iterable[str]) -> tuple[str, ...]:
@@ -179,7 +206,8 @@ def _reachable(
         yield from endpoints
         return
     for endpoint in endpoints:
-        if is_address(endpoint.address):
+        # One without an address is behind its network's gateway.
+        if not endpoint.address or is_address(endpoint.address):
             yield endpoint
         else:
             message = f"endpoint {endpoint.address!r} left out: the service has static addresses"
@@ -199,12 +227,20 @@ def is_address(text: str) -> bool:
     return True
 
 
-def _unite(endpoints: Iterable[Endpoint], ports: Sequence[Port]) -> tuple[Endpoint, ...]:
+def _unite(
+    endpoints: Iterable[Endpoint],
+    ports: Sequence[Port],
+    located: Callable[[Endpoint], Endpoint] | None,
+) -> tuple[Endpoint, ...]:
     """Sorted, each place once: the first registry's word counts, and of its own words the best."""
     united: dict[tuple[object, ...], Endpoint] = {}
     for each in endpoints:
+        if located is not None:
+            each = located(each)
         numbers = tuple([each.port_number(port) for port in ports])
-        place = (each.address, numbers, each.network, each.cluster_id)
+        # Nothing tells those that only a gateway knows apart.
+        number = 0 if each.address else len(united)
+        place = (each.address, numbers, each.network, each.cluster_id, number)
         known = united.setdefault(place, each)
         if known is not each and known.registry == each.registry:
             united[place] = min(known, each, key=lambda one: (one.health, one))

@@ -1,11 +1,17 @@
 """What the registry layer is told about one registry; where that was read is not its business."""
 
+from typing import Final
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from aggregator.model.errors import Origin
 from aggregator.model.registry import RegistryContext
 from aggregator.registry.guard import GuardSettings
+from aggregator.registry.mapping import MappingRules
+
+ABSENCE_GRACE: Final = 600.0
+"""Seconds of grace where absence is the only sign of a deletion."""
 
 
 class Handling(Struct, frozen=True):
@@ -15,6 +21,7 @@ class Handling(Struct, frozen=True):
     lacks.
     """
 
+    mapping: MappingRules = MappingRules()
     guard: GuardSettings = GuardSettings()
     deletion_grace: float = 0.0
 

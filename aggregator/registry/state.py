@@ -4,10 +4,10 @@ Takes differences and says what changed. Knows nothing of runs, generations or g
 change follows the change: nothing walks over all services, except when precedence changes.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from msgspec.structs import replace
 
 from aggregator.model.change import (
@@ -19,20 +19,26 @@ from aggregator.model.change import (
 )
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.policy import MergePolicy
 from aggregator.model.registry import (
     AnnouncedRegistry,
+    Item,
     Namespace,
     NetworkGateway,
     RegistryContext,
     ServiceItem,
+    ShardKey,
 )
 from aggregator.model.secret import Secret
 from aggregator.model.service import Service, ServiceKey, Workload
 from aggregator.registry.merge import NOTHING, Merged, Part, PartKey, merge_parts
+from aggregator.registry.network import NetworkMap
+from aggregator.registry.selection import NamespaceSelection
 from aggregator.registry.shard import Difference
+from aggregator.registry.sharing import MergeRule, resolve_policy
 from aggregator.registry.workload import Candidate, WorkloadId, WorkloadIndex
 from config.derive import derive_services, derive_workload
-from config.mesh import MeshConfig
+from config.mesh import MeshConfig, Network
 
 K = TypeVar("K")
 S = TypeVar("S")
@@ -77,17 +83,23 @@ class State:
         domain: str,
         mesh: MeshConfig,
         precedence: Sequence[str],
+        items_of: Callable[[str], Iterable[tuple[ShardKey, str, Item]]] = lambda _registry: (),
     ) -> None:
         self._context_of: Final = context_of
+        self._items_of: Final = items_of
         self._domain: Final = domain
         self._mesh = mesh
         self._rank = {name: index for index, name in enumerate(precedence)}
+        self._rules: tuple[MergeRule, ...] = ()
+        self._networks = NetworkMap({})
+        self._selection: Final = NamespaceSelection(mesh.discovery_selectors)
         self._parts: dict[ServiceKey, dict[PartKey, ServiceItem]] = {}
         self._workloads: Final = WorkloadIndex()
         self._sources: dict[ConfigKey, dict[Source, Config]] = {}
         self._derived: dict[ConfigKey, _Derived] = {}
         self._namespaces: dict[str, dict[Source, Namespace]] = {}
         self._gateways: dict[str, dict[Source, NetworkGateway]] = {}
+        self._doors: dict[PartKey, list[tuple[str, Source]]] = {}
 
         self.merged: Final[dict[ServiceKey, Merged]] = {}
         self.unclaimed: Final[set[ServiceKey]] = set()
@@ -102,7 +114,7 @@ class State:
         items = self._parts.get(key, {})
         native = {registry for registry, rule, _, _ in items if not rule}
         return [
-            Part(part, items[part], self._picked(key, items[part], native))
+            Part(part, items[part], self._picked(key, items[part], native), self._cluster_of(part))
             for part in sorted(items, key=lambda part: self._part_order(part, items[part]))
         ]
 
@@ -113,8 +125,12 @@ class State:
 
     def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
         """All ways into a network, sorted."""
-        found = set(self._gateways.get(network, {}).values())
-        return tuple(sorted(found, key=lambda each: (each.address, each.port, each.cluster_id)))
+        found = {*self._gateways.get(network, {}).values(), *self._networks.gateways(network)}
+        return tuple(sorted(found, key=structs.astuple))
+
+    def networks(self) -> tuple[str, ...]:
+        """All networks that have gateways, or are in the settings."""
+        return tuple(sorted({*self._gateways, *self._networks.networks}))
 
     # Changes
 
@@ -123,6 +139,7 @@ class State:
         touched = _Touched()
         for each in differences:
             self._index(each, touched)
+        self._reselect(touched)
         return self._settle(touched)
 
     def set_precedence(self, names: Sequence[str]) -> Outcome:
@@ -134,6 +151,7 @@ class State:
             touched.services |= dict.fromkeys(
                 key for key, parts in self._parts.items() if len({part[0] for part in parts}) > 1
             )
+            touched.services |= self._shared_otherwise()
             touched.rules |= dict.fromkeys(
                 rule for rule, sources in self._sources.items() if len(sources) > 1
             )
@@ -144,44 +162,107 @@ class State:
 
     def set_mesh(self, mesh: MeshConfig) -> Outcome:
         """Install mesh settings; entries without `exportTo` of their own depend on them."""
+        touched = _Touched()
         same = mesh.default_service_export_to == self._mesh.default_service_export_to
         self._mesh = mesh
-        return Outcome() if same else self._derive_again(self._derived)
+        self._selection.set_selectors(mesh.discovery_selectors)
+        self._reselect(touched)
+        if not same:
+            self._derive_again(self._derived, touched)
+        return self._settle(touched)
+
+    def set_rules(self, rules: Sequence[MergeRule]) -> Outcome:
+        """Install who shares which hosts how; only hosts for which that differs are merged."""
+        self._rules = tuple(rules)
+        touched = _Touched()
+        touched.services |= self._shared_otherwise()
+        return self._settle(touched)
+
+    def set_networks(self, networks: Mapping[str, Network]) -> Outcome:
+        """Install which networks there are: every endpoint may be in another one."""
+        touched = _Touched()
+        if networks != self._networks.networks:
+            touched.places |= dict.fromkeys((*self._networks.networks, *networks))
+            self._networks = NetworkMap(networks)
+            for key, parts in self._parts.items():
+                touched.services[key] = None
+                for part, item in parts.items():
+                    self._put_gateways(part, item, touched)
+        return self._settle(touched)
 
     def set_context(self, registry: str) -> Outcome:
-        """The common settings of a registry changed: its entries are read by them."""
-        return self._derive_again(
-            key for key, derived in self._derived.items() if derived.source[0] == registry
-        )
+        """The common settings of a registry changed: its entries are read by them, and what it
+        tells belongs to its cluster.
+        """
+        touched = _Touched()
+        mine = [key for key, derived in self._derived.items() if derived.source[0] == registry]
+        self._derive_again(mine, touched)
+        for key, parts in self._parts.items():
+            for part, item in parts.items():
+                if part[0] == registry:
+                    touched.services[key] = None
+                    self._put_gateways(part, item, touched)
+        return self._settle(touched)
 
     # Inside
 
     def _index(self, difference: Difference, touched: _Touched) -> None:
         """Put one item where its kind is kept, and note what that may change."""
-        shard = difference.shard
-        source = (shard.registry, shard.scope, difference.key)
-        part = (shard.registry, False, shard.scope, difference.key)
         for item, present in ((difference.old, False), (difference.new, True)):
-            match item:
-                case ServiceItem(namespace=namespace, host=host):
-                    key = ServiceKey(namespace, host)
-                    self._put_part(key, part, item if present else None)
-                    touched.services[key] = None
-                case Workload():
-                    self._put_workload(part, item if present else None, touched)
-                case Config():
-                    _put(self._sources, item.key, source, item if present else None)
-                    touched.rules[item.key] = None
-                case Namespace(name=name):
-                    _put(self._namespaces, name, source, item if present else None)
-                    touched.places[name] = None
-                case NetworkGateway(network=network):
-                    _put(self._gateways, network, source, item if present else None)
-                    touched.places[network] = None
-                case AnnouncedRegistry():
-                    touched.announced = True
-                case Secret() | None:
-                    pass
+            if item is not None and self._counts(difference.shard.registry, item):
+                self._index_item(difference.shard, difference.key, item, present, touched)
+
+    def _counts(self, registry: str, item: Item) -> bool:
+        """Whether its namespace counts, if it is in one."""
+        match item:
+            case ServiceItem(namespace=name) | Workload(namespace=name) | Config(namespace=name):
+                return self._selection.counts(registry, name)
+            case _:
+                return True
+
+    def _reselect(self, touched: _Touched) -> None:
+        """Bring in or take out what is in namespaces that are judged differently now."""
+        for registry, flip in self._selection.settle().items():
+            for shard, key, item in self._items_of(registry):
+                match item:
+                    case (
+                        ServiceItem(namespace=name)
+                        | Workload(namespace=name)
+                        | Config(namespace=name)
+                    ):
+                        counts = flip.of(name)
+                        if counts is not None:
+                            self._index_item(shard, key, item, counts, touched)
+                    case _:
+                        pass
+
+    def _index_item(
+        self, shard: ShardKey, own: str, item: Item, present: bool, touched: _Touched
+    ) -> None:
+        source = (shard.registry, shard.scope, own)
+        part = (shard.registry, False, shard.scope, own)
+        match item:
+            case ServiceItem(namespace=namespace, host=host):
+                key = ServiceKey(namespace, host)
+                self._put_part(key, part, item if present else None)
+                self._put_gateways(part, item if present else None, touched)
+                touched.services[key] = None
+            case Workload():
+                self._put_workload(part, item if present else None, touched)
+            case Config():
+                _put(self._sources, item.key, source, item if present else None)
+                touched.rules[item.key] = None
+            case Namespace(name=name):
+                self._selection.tell(shard.registry, item, present=present)
+                _put(self._namespaces, name, source, item if present else None)
+                touched.places[name] = None
+            case NetworkGateway(network=network):
+                _put(self._gateways, network, source, item if present else None)
+                touched.places[network] = None
+            case AnnouncedRegistry():
+                touched.announced = True
+            case Secret() | None:
+                pass
 
     def _put_part(self, key: ServiceKey, part: PartKey, item: ServiceItem | None) -> None:
         old = self._parts.get(key, {}).get(part)
@@ -190,6 +271,35 @@ class State:
             self._workloads.select(key, old.service.selector, -1)
         if item is not None and item.service is not None:
             self._workloads.select(key, item.service.selector, 1)
+
+    def _put_gateways(self, part: PartKey, item: ServiceItem | None, touched: _Touched) -> None:
+        """Keep the ways into networks that a service is."""
+        registry, rule, scope, own = part
+        for network, source in self._doors.pop(part, ()):
+            _put(self._gateways, network, source, None)
+            touched.places[network] = None
+        if item is None or item.service is None or rule or not item.service.external_addresses:
+            return
+        found = self._networks.gateways_of(item.service, self._cluster_of(part), registry)
+        for number, gateway in enumerate(found):
+            source = (registry, scope, f"{own}#{number}")
+            _put(self._gateways, gateway.network, source, gateway)
+            self._doors.setdefault(part, []).append((gateway.network, source))
+            touched.places[gateway.network] = None
+
+    def _cluster_of(self, part: PartKey) -> str:
+        """The cluster that a part belongs to; what rules say holds everywhere."""
+        registry, rule, _, _ = part
+        return "" if rule else self._context_of(registry).cluster_id
+
+    def _shared_otherwise(self) -> dict[ServiceKey, None]:
+        """The services whose policy is another one by now."""
+        return dict.fromkeys(
+            key for key, merged in self.merged.items() if merged.policy != self._policy(key.host)
+        )
+
+    def _policy(self, host: str) -> MergePolicy:
+        return resolve_policy(self._rules, host, tuple(self._rank))
 
     def _put_workload(self, id_: WorkloadId, workload: Workload | None, touched: _Touched) -> None:
         keys = self._workloads.put(id_, workload)
@@ -209,7 +319,7 @@ class State:
     def _merge(self, key: ServiceKey, touched: _Touched) -> Change | None:
         self.merge_total += 1
         old = self.merged.get(key, NOTHING)
-        new = merge_parts(self.parts(key))
+        new = merge_parts(self.parts(key), self._policy(key.host), self._networks)
         if new.service is not None:
             self.merged[key] = new
         else:
@@ -221,7 +331,8 @@ class State:
         touched.problems += (each for each in new.problems if each not in old.problems)
         if not _same(old.service, new.service):
             return ServiceChanged(key)
-        return EndpointsChanged(key) if old.endpoints != new.endpoints else None
+        same = old.endpoints == new.endpoints and old.policy == new.policy
+        return None if same else EndpointsChanged(key)
 
     def _picked(
         self, key: ServiceKey, item: ServiceItem, native: Collection[str]
@@ -278,13 +389,11 @@ class State:
                 services.append(service)
             self._derived[key] = _Derived(source, config, tuple(services))
 
-    def _derive_again(self, keys: Iterable[ConfigKey]) -> Outcome:
-        touched = _Touched()
+    def _derive_again(self, keys: Iterable[ConfigKey], touched: _Touched) -> None:
         for key in list(keys):
             derived = self._derived[key]
             self._underive(key, touched)
             self._derive(key, derived.source, derived.config, touched)
-        return self._settle(touched)
 
     def _underive(self, key: ConfigKey, touched: _Touched) -> None:
         derived = self._derived.pop(key)

@@ -294,6 +294,7 @@ class Supervisor:
         return running.settings if running else None
 
     def _want(self, name: str, settings: RegistrySettings, announced_by: str) -> None:
+        self._aggregate.configure(name, settings.handling)
         runner, replacement = self._runners.get(name), self._replacements.get(name)
         if runner is None:
             self._runners[name] = self._prepare(settings, announced_by, replacing=False)

@@ -12,9 +12,17 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable, ResourceType
-from aggregator.model.change import Change, ConfigChanged, EndpointsChanged, ServiceChanged
+from aggregator.model.change import (
+    Change,
+    ConfigChanged,
+    EndpointsChanged,
+    PlaceChanged,
+    ServiceChanged,
+)
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.discovery import find
+from aggregator.model.policy import UNION, MergePolicy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import Endpoint, Service, ServiceKey
 from aggregator.push.engine import Engine, PushSettings
 from aggregator.push.metrics import Metrics
@@ -47,12 +55,23 @@ class MemorySource:
         self.services: Final[dict[ServiceKey, Service]] = {}
         self.all_endpoints: Final[dict[ServiceKey, tuple[Endpoint, ...]]] = {}
         self.configs: Final[dict[ConfigKey, Config]] = {}
+        self.policies: Final[dict[ServiceKey, MergePolicy]] = {}
+        self.all_gateways: Final[dict[str, tuple[NetworkGateway, ...]]] = {}
 
     def service(self, key: ServiceKey) -> Service | None:
         return self.services.get(key)
 
     def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
         return self.all_endpoints.get(key, ())
+
+    def policy(self, key: ServiceKey) -> MergePolicy:
+        return self.policies.get(key, UNION)
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        return self.all_gateways.get(network, ())
+
+    def networks(self) -> Iterable[str]:
+        return tuple(self.all_gateways)
 
     def config(self, key: ConfigKey) -> Config | None:
         return self.configs.get(key)
@@ -73,6 +92,16 @@ class MemorySource:
         """Replace a service's endpoints."""
         self.all_endpoints[key] = tuple(sorted(endpoints))
         return EndpointsChanged(key)
+
+    def put_policy(self, key: ServiceKey, policy: MergePolicy) -> Change:
+        """Let registries share a service otherwise."""
+        self.policies[key] = policy
+        return EndpointsChanged(key)
+
+    def put_gateways(self, network: str, *gateways: NetworkGateway) -> Change:
+        """Replace the ways into a network."""
+        self.all_gateways[network] = gateways
+        return PlaceChanged(network)
 
     def remove_service(self, key: ServiceKey) -> Change:
         """The service is gone."""
@@ -139,6 +168,7 @@ def make_engine(
     )
     engine.submit(ServiceChanged(key) for key in source.service_keys())
     engine.submit(ConfigChanged(key) for key in source.config_keys())
+    engine.submit(PlaceChanged(name) for name in source.networks())
     return engine
 
 

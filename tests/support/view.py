@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from aggregator.generators.bind import is_address
-from aggregator.generators.spec import GeneratorSpec, Resource, Root, Unit
+from aggregator.generators.spec import NODE_LABEL, GeneratorSpec, Resource, Root, Unit
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Problem, Severity
+from aggregator.model.policy import UNION, MergePolicy
 from aggregator.model.proxy import Proxy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import (
     Endpoint,
     Labels,
@@ -53,6 +55,8 @@ class FakeView:
         ipv6: bool = False,
         vhds: bool = False,
         domain_suffix: str = "cluster.local",
+        policy: MergePolicy = UNION,
+        gateways: Sequence[NetworkGateway] = (),
     ) -> None:
         self.reads: set[Read] = set()
         self.problems: list[Problem] = []
@@ -67,6 +71,8 @@ class FakeView:
         self._ipv6 = ipv6
         self._vhds = vhds
         self._domain_suffix = domain_suffix
+        self._policy = policy
+        self._gateways = tuple(gateways)
 
     # What a proxy is.
     @property
@@ -140,7 +146,8 @@ class FakeView:
 
     def label(self, name: str) -> str:
         self.reads.add(("label", name))
-        return dict(self._proxy.labels).get(name, "")
+        node = {NODE_LABEL: self._proxy.node_name}
+        return (node | dict(self._proxy.labels)).get(name, "")
 
     # What is in the world.
     @property
@@ -168,6 +175,14 @@ class FakeView:
     def endpoints(self, key: ServiceKey) -> tuple[Endpoint, ...]:
         self.reads.add(("endpoints", str(key)))
         return self._endpoints.get(key, ())
+
+    def merge_policy(self, key: ServiceKey) -> MergePolicy:
+        self.reads.add(("merge_policy", str(key)))
+        return self._policy
+
+    def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
+        self.reads.add(("gateways", network))
+        return tuple(each for each in self._gateways if each.network == network)
 
     def http_on_port(self, port: int, wanted: Callable[[Service], bool]) -> bool:
         self.reads.add(("http_on_port", str(port)))

@@ -43,9 +43,12 @@ def test_the_example_settings_are_valid_and_show_every_section() -> None:
 def test_the_settings_in_the_documentation_are_valid() -> None:
     """What is copied from docs/settings.md starts."""
     text = (ROOT / "docs" / "settings.md").read_text()
-    (example,) = re.findall(r"```yaml\n(registries:.*?)```", text, re.DOTALL)
+    examples = re.findall(r"```yaml\n(registries:.*?)```", text, re.DOTALL)
 
-    settings = decode_settings(example.encode(), ROOT / "docs" / "mesh.yaml")
+    first, *others = [
+        decode_settings(example.encode(), ROOT / "docs" / "mesh.yaml") for example in examples
+    ]
 
-    assert [each.name for each in settings.registries] == ["vms", "rules"]
-    assert settings.listen.grpc_tls is not None
+    assert [each.name for each in first.registries] == ["vms", "rules"]
+    assert first.listen.grpc_tls is not None
+    assert any(each.registries[0].handling.mapping.host for each in others)

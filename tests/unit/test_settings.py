@@ -8,7 +8,18 @@ from msgspec import Struct
 from aggregator.model.errors import ConfigError, Origin, Problem
 from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext
 from aggregator.quantity import Address, Size
+from aggregator.registry.guard import GuardSettings
+from aggregator.registry.mapping import (
+    AddressFilter,
+    LabelRules,
+    MappingRules,
+    PortPolicy,
+    PortRules,
+    ServiceFilter,
+)
+from aggregator.registry.settings import ABSENCE_GRACE, Handling
 from aggregator.settings import decode_settings, embedded_settings, load_settings, override
+from config.duration import Duration
 
 
 class ShelfSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +40,9 @@ def load(name: str, origin: Origin) -> AdapterSpec:
         raise ConfigError(Problem(origin, "type", f"unknown registry type {name!r}"))
     if name == "cluster":
         return AdapterSpec(name, ShelfSettings, create, is_cluster=True)
-    return AdapterSpec(name, ShelfSettings, create, names_hosts=name == "namer")
+    if name == "namer":
+        return AdapterSpec(name, ShelfSettings, create, names_hosts=True, tells_deletions=False)
+    return AdapterSpec(name, ShelfSettings, create)
 
 
 FILE = Path("/etc/mesh/mesh-aggregator.yaml")
@@ -263,3 +276,81 @@ def test_the_command_line_overrides_the_addresses(tmp_path: Path) -> None:
 
     assert changed.listen.grpc == "127.0.0.1:1"
     assert changed.listen.http == "127.0.0.1:15014"
+
+
+def test_what_is_said_is_handled_as_the_registry_s_entry_says() -> None:
+    """Guard, grace and mapping are keys of every registry."""
+    settings = decode_settings(
+        b"""
+registries:
+- name: vms
+  type: shelf
+  path: a
+  deletion_grace: 2m
+  guard: {share: 0.2, floor: 5, hold: 10s, confirm: 1s}
+  mapping:
+    host: "{service}.{namespace}.svc.cluster.local"
+    include: [{namespace: shop, labels: {team: "a*"}}]
+    exclude: [{host: "*.internal"}]
+    addresses: {include: [10.0.0.0/8]}
+    labels: {rename: {ver: version}, drop: ["x-*"]}
+    ports: {policy: fixed, number: 8080}
+""",
+        FILE,
+        load,
+    )
+
+    (registry,) = settings.registries
+    assert registry.handling == Handling(
+        MappingRules(
+            host="{service}.{namespace}.svc.cluster.local",
+            include=(ServiceFilter(namespace="shop", labels={"team": "a*"}),),
+            exclude=(ServiceFilter(host="*.internal"),),
+            addresses=AddressFilter(include=("10.0.0.0/8",)),
+            labels=LabelRules({"ver": "version"}, ("x-*",)),
+            ports=PortRules(PortPolicy.FIXED, 8080),
+        ),
+        GuardSettings(share=0.2, floor=5, hold=Duration(10), confirm=Duration(1)),
+        120.0,
+    )
+
+
+@pytest.mark.parametrize(("kind", "grace"), [("shelf", 0.0), ("namer", ABSENCE_GRACE)])
+def test_grace_is_for_registries_that_do_not_tell_deletions(kind: str, grace: float) -> None:
+    """Where a deletion is told there is nothing to wait for."""
+    text = f"registries: [{{name: a, type: {kind}, path: x}}]"
+
+    (registry,) = decode_settings(text.encode(), FILE, load).registries
+
+    assert registry.handling == Handling(deletion_grace=grace)
+
+
+def test_mapping_rules_are_checked_with_their_place() -> None:
+    """A rule that can never work is no rule."""
+    assert problems_of(
+        """
+registries:
+- name: a
+  type: shelf
+  path: x
+  guard: {share: 1.5}
+- name: b
+  type: shelf
+  path: x
+  mapping:
+    host: "{svc}.mesh"
+    addresses: {exclude: [10.0.0.0/8, ten]}
+    labels: {rename: {a: "b c"}}
+    ports: {policy: fixed}
+- {name: c, type: shelf, path: x, mapping: {ports: {number: 80}, includes: []}}
+"""
+    ) == [
+        "6 registries[0].guard.share: expected a number from 0 to 1, found 1.5",
+        "11 registries[1].mapping.host: unknown placeholder {svc}; known: {service}, {namespace}, "
+        "{host}, {registry}, {cluster_id}, {domain}",
+        "12 registries[1].mapping.addresses.exclude[1]: expected a range such as 10.0.0.0/8, "
+        "found 'ten'",
+        "13 registries[1].mapping.labels.rename.a: 'b c' cannot be the name of a label",
+        "14 registries[1].mapping.ports.number: required for the policy `fixed`",
+        "15 registries[2].mapping.includes: unknown field 'includes'; did you mean 'include'?",
+    ]

@@ -20,6 +20,7 @@ from aggregator.model.registry import RegistryContext
 from aggregator.model.service import ServiceKey
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.guard import GuardSettings, LossGuard
+from config.duration import Duration
 from tests.support.poll import eventually
 
 
@@ -41,7 +42,7 @@ class Follower:
         self.aggregate = Aggregate(
             self.changes.extend,
             clock=time.monotonic,
-            guard=LossGuard(GuardSettings(hold=3600, confirm=3600)),
+            guard=LossGuard(GuardSettings(hold=Duration(3600), confirm=Duration(3600))),
         )
         self.synced = asyncio.Event()
         self.context = RegistryContext(name="vms", cluster_id="vms", base_dir=str(path.parent))

@@ -93,6 +93,7 @@ def test_a_plain_service_asks_little_of_the_proxy() -> None:
     asked = {read for read in view.reads if read[0] != "configs"}
     assert asked == {
         ("service", REVIEWS.host),
+        ("merge_policy", str(REVIEWS.key)),
         ("attribute", "generator"),
         ("mesh", "connect_timeout"),
         ("mesh", "h2_upgrade_policy"),

@@ -146,6 +146,7 @@ def test_a_plain_service_asks_for_nothing_of_the_proxy() -> None:
     assert view.reads - {read for read in view.reads if read[0] == "configs"} == {
         ("service", REVIEWS.host),
         ("endpoints", str(REVIEWS.key)),
+        ("merge_policy", str(REVIEWS.key)),
         ("attribute", "generator"),
         ("mesh", "locality_lb_setting"),
     }

@@ -12,9 +12,10 @@ from aggregator.generators.load_assignment import (
     build_load_assignment,
     endpoints_of,
     is_address,
+    of_family,
     serving_endpoints,
 )
-from aggregator.generators.locality import Group, group_endpoints
+from aggregator.generators.locality import Group, Preference, group_endpoints
 from aggregator.model.service import Endpoint, Health, Locality, Service
 from config.kinds.destination_rule import Subset
 from config.traffic_policy import LocalityLoadBalancerSetting
@@ -33,10 +34,8 @@ def group(*endpoints: Endpoint) -> Group:
     return Group(endpoints[0].locality, list(endpoints), sum(each.weight for each in endpoints))
 
 
-def serving(
-    *endpoints: Endpoint, of: Service = REVIEWS, ipv4: bool = True, ipv6: bool = False
-) -> list[str]:
-    view = FakeView([of], {of: endpoints}, ipv4=ipv4, ipv6=ipv6)
+def serving(*endpoints: Endpoint, of: Service = REVIEWS) -> list[str]:
+    view = FakeView([of], {of: endpoints})
     return [each.address for each in serving_endpoints(view, of)]
 
 
@@ -135,7 +134,9 @@ def test_order_of_arrival_does_not_change_the_bytes_sent() -> None:
     none = LocalityLoadBalancerSetting()
 
     built = {
-        build_load_assignment("c", group_endpoints(FakeView(), order, none, failover=False), HTTP)
+        build_load_assignment(
+            "c", group_endpoints(FakeView(), order, Preference(none, False)), HTTP
+        )
         for order in itertools.permutations((near, far))
     }
 
@@ -180,15 +181,17 @@ def test_of_both_families_a_proxy_gets_its_own(ipv4: bool, ipv6: bool, expected:
     addresses = ["10.0.0.1", "2001:db8::1", "/run/a.sock", "@a"]
     endpoints = [endpoint(address) for address in addresses]
 
-    assert serving(*endpoints, ipv4=ipv4, ipv6=ipv6) == expected
+    found = of_family(FakeView(ipv4=ipv4, ipv6=ipv6), endpoints)
+
+    assert [each.address for each in found] == expected
 
 
 def test_of_one_family_every_proxy_gets_all_and_is_asked_nothing() -> None:
     """Proxies of all families share the bytes of a service that has only one."""
-    view = FakeView([REVIEWS], {REVIEWS: [endpoint("2001:db8::1")]})
+    view = FakeView()
 
-    assert len(serving_endpoints(view, REVIEWS)) == 1
-    assert {question for question, _ in view.reads} == {"endpoints"}
+    assert len(of_family(view, [endpoint("2001:db8::1")])) == 1
+    assert not view.reads
 
 
 def test_an_endpoint_that_does_not_serve_a_port_is_not_in_its_cluster() -> None:

@@ -6,24 +6,24 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 
 from aggregator.generators.load_balancer import apply_load_balancer
-from aggregator.generators.locality import NO_SETTING
 from aggregator.model.errors import Origin
 from config.shape import decode_struct
-from config.traffic_policy import (
-    LoadBalancerSettings,
-    LocalityFailover,
-    LocalityLoadBalancerSetting,
-)
+from config.traffic_policy import LoadBalancerSettings
 
 Cluster = cluster_pb2.Cluster
 
 
 def balance(
-    *, grpc: bool = False, original_dst: bool = False, given: bool = True, **settings: Any
+    *,
+    grpc: bool = False,
+    original_dst: bool = False,
+    given: bool = True,
+    by_share: bool = False,
+    **settings: Any,
 ) -> cluster_pb2.Cluster:
     cluster = Cluster(type=Cluster.ORIGINAL_DST if original_dst else Cluster.EDS)
     decoded = decode_struct(settings, LoadBalancerSettings, "", lambda _: Origin())
-    apply_load_balancer(cluster, decoded if given else None, NO_SETTING, failover=False, grpc=grpc)
+    apply_load_balancer(cluster, decoded if given else None, by_share=by_share, grpc=grpc)
     return cluster
 
 
@@ -110,12 +110,30 @@ def test_maglev_is_the_other_kind_of_consistent_hashing() -> None:
     assert balance(consistentHash=settings, grpc=True).lb_policy == Cluster.RING_HASH
 
 
-@pytest.mark.parametrize("failover", [True, False])
-def test_places_weigh_only_where_failover_is_explicit(failover: bool) -> None:
+@pytest.mark.parametrize("by_place", [True, False])
+def test_places_weigh_only_where_that_is_wanted(by_place: bool) -> None:
     """Weights of places take the choice from the policy, so they are on only where needed."""
     cluster = Cluster(type=Cluster.EDS)
-    setting = LocalityLoadBalancerSetting(failover=(LocalityFailover("eu", "us"),))
 
-    apply_load_balancer(cluster, None, setting, failover=failover)
+    apply_load_balancer(cluster, None, by_place=by_place)
 
-    assert cluster.common_lb_config.HasField("locality_weighted_lb_config") is failover
+    assert cluster.common_lb_config.HasField("locality_weighted_lb_config") is by_place
+
+
+@pytest.mark.parametrize(
+    ("simple", "policy"),
+    [
+        ("UNSPECIFIED", Cluster.ROUND_ROBIN),
+        ("RANDOM", Cluster.ROUND_ROBIN),
+        ("LEAST_REQUEST", Cluster.LEAST_REQUEST),
+        ("ROUND_ROBIN", Cluster.ROUND_ROBIN),
+    ],
+)
+def test_registries_share_by_a_policy_that_heeds_weights(
+    simple: str, policy: cluster_pb2.Cluster.LbPolicy.ValueType
+) -> None:
+    """A share of 10 % is 10 %, not what is left by how fast the others are."""
+    assert balance(simple=simple, by_share=True).lb_policy == policy
+    assert balance(given=False, by_share=True).lb_policy == Cluster.ROUND_ROBIN
+    hashed = {"useSourceIp": True}
+    assert balance(consistentHash=hashed, by_share=True).lb_policy == Cluster.RING_HASH

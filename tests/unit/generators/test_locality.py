@@ -4,18 +4,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from aggregator.generators.locality import (
     Group,
+    Preference,
     group_endpoints,
     has_labels,
     locality_matches,
-    locality_setting,
-    uses_locality_weights,
+    resolve_preference,
 )
 from aggregator.model.errors import Origin
 from aggregator.model.proxy import Proxy
-from aggregator.model.service import Endpoint, Labels, Locality, labels_of
+from aggregator.model.service import Endpoint, Labels, Locality, TrafficDistribution, labels_of
 from config.mesh import MeshConfig
 from config.shape import decode_struct
 from config.traffic_policy import (
@@ -23,7 +24,7 @@ from config.traffic_policy import (
     LocalityLoadBalancerSetting,
     TrafficPolicy,
 )
-from tests.support.builders import endpoint
+from tests.support.builders import endpoint, service
 from tests.support.view import FakeView
 
 HERE = "eu/eu-1/a"
@@ -40,6 +41,20 @@ def view_at(locality: str = HERE, labels: Labels = (), network: str = "") -> Fak
     return FakeView(proxy=proxy)
 
 
+def grouped(
+    view: FakeView,
+    endpoints: Iterable[Endpoint],
+    places: LocalityLoadBalancerSetting,
+    *,
+    failover: bool,
+) -> list[Group]:
+    return group_endpoints(view, endpoints, Preference(places, failover))
+
+
+def chosen(view: FakeView, policy: TrafficPolicy, **about: Any) -> LocalityLoadBalancerSetting:
+    return resolve_preference(view, replace(service(), **about), policy).setting
+
+
 def priorities(groups: Iterable[Group]) -> dict[str, int]:
     return {str(group.locality): group.priority for group in groups}
 
@@ -50,7 +65,7 @@ def weights(groups: Iterable[Group]) -> dict[str, int]:
 
 def test_places_are_in_order_whatever_the_order_of_endpoints() -> None:
     """A registry that lists endpoints in another order changes nothing for any proxy."""
-    groups = group_endpoints(view_at(), reversed(ENDPOINTS), setting(), failover=False)
+    groups = grouped(view_at(), reversed(ENDPOINTS), setting(), failover=False)
 
     assert [str(group.locality) for group in groups] == sorted(PLACES)
 
@@ -59,7 +74,7 @@ def test_a_place_weighs_what_its_endpoints_weigh() -> None:
     """Places share traffic by what they can bear."""
     endpoints = [endpoint("10.0.0.1", locality=HERE, weight=3), endpoint("10.0.0.2", locality=HERE)]
 
-    [group] = group_endpoints(view_at(), endpoints, setting(), failover=False)
+    [group] = grouped(view_at(), endpoints, setting(), failover=False)
 
     assert (group.weight, group.endpoints) == (4, endpoints)
 
@@ -67,7 +82,7 @@ def test_a_place_weighs_what_its_endpoints_weigh() -> None:
 def test_without_outlier_detection_all_places_are_equal_and_the_proxys_is_not_asked() -> None:
     """Envoy would never leave the first priority; and proxies everywhere share the bytes."""
     view = view_at()
-    groups = group_endpoints(view, ENDPOINTS, setting(), failover=False)
+    groups = grouped(view, ENDPOINTS, setting(), failover=False)
 
     assert set(priorities(groups).values()) == {0}
     assert view.reads == set()
@@ -75,10 +90,10 @@ def test_without_outlier_detection_all_places_are_equal_and_the_proxys_is_not_as
 
 def test_the_nearer_place_comes_first() -> None:
     """Failover goes subzone, zone, region, rest; gaps are closed, which Envoy insists on."""
-    found = priorities(group_endpoints(view_at(), ENDPOINTS, setting(), failover=True))
+    found = priorities(grouped(view_at(), ENDPOINTS, setting(), failover=True))
 
     assert found == {"eu/eu-1/a": 0, "eu/eu-1/b": 1, "eu/eu-2/a": 2, "ap/ap-1/a": 3, "us/us-1/a": 3}
-    far = priorities(group_endpoints(view_at("ap/ap-1/a"), ENDPOINTS[1:], setting(), failover=True))
+    far = priorities(grouped(view_at("ap/ap-1/a"), ENDPOINTS[1:], setting(), failover=True))
     assert set(far.values()) == {0}
 
 
@@ -86,8 +101,8 @@ def test_a_failover_rule_puts_its_region_before_other_ones() -> None:
     """``from: eu, to: us`` is for proxies in eu only."""
     rules = setting(failover=[{"from": "eu", "to": "us"}])
 
-    found = priorities(group_endpoints(view_at(), ENDPOINTS, rules, failover=True))
-    elsewhere = priorities(group_endpoints(view_at("ap/x/y"), ENDPOINTS, rules, failover=True))
+    found = priorities(grouped(view_at(), ENDPOINTS, rules, failover=True))
+    elsewhere = priorities(grouped(view_at("ap/x/y"), ENDPOINTS, rules, failover=True))
 
     assert (found["us/us-1/a"], found["ap/ap-1/a"]) == (3, 4)
     assert (elsewhere["ap/ap-1/a"], elsewhere["us/us-1/a"], elsewhere["eu/eu-1/a"]) == (0, 1, 1)
@@ -102,9 +117,7 @@ def test_priority_labels_are_compared_in_order_and_split_places() -> None:
     ]
     view = view_at(labels=labels_of({"rack": "1", "host": "x"}))
 
-    groups = group_endpoints(
-        view, labelled, setting(failoverPriority=["rack", "host"]), failover=True
-    )
+    groups = grouped(view, labelled, setting(failoverPriority=["rack", "host"]), failover=True)
 
     found = [(group.priority, group.weight, group.endpoints[0].address) for group in groups]
     assert found == [(0, 1, "10.0.0.1"), (1, 2, "10.0.0.2"), (2, 1, "10.0.0.3")]
@@ -119,7 +132,7 @@ def test_a_priority_label_may_name_its_value() -> None:
     ]
     view = view_at(labels=labels_of({"rack": "1"}))
 
-    groups = group_endpoints(view, labelled, setting(failoverPriority=["rack=2"]), failover=True)
+    groups = grouped(view, labelled, setting(failoverPriority=["rack=2"]), failover=True)
 
     assert [group.endpoints[0].address for group in groups if group.priority == 0] == ["10.0.0.2"]
     assert ("label", "rack") not in view.reads
@@ -131,7 +144,7 @@ def test_place_labels_are_known_without_being_labels() -> None:
     far = endpoint("10.0.0.2", locality="eu/eu-1/a", network="net2")
     names = ["topology.istio.io/network", "topology.kubernetes.io/region"]
 
-    groups = group_endpoints(
+    groups = grouped(
         view_at(network="net1"), [far, near], setting(failoverPriority=names), failover=True
     )
 
@@ -147,7 +160,7 @@ def test_labels_rank_the_endpoints_of_other_networks_too_behind_those_of_the_own
     ]
     names = ["topology.istio.io/network", "topology.kubernetes.io/region"]
 
-    groups = group_endpoints(
+    groups = grouped(
         view_at(network="net1"), places, setting(failoverPriority=names), failover=True
     )
 
@@ -163,7 +176,7 @@ def test_priority_labels_and_failover_rules_combine() -> None:
     ]
     rules = setting(failoverPriority=["v"], failover=[{"from": "eu", "to": "us"}])
 
-    groups = group_endpoints(view_at(labels=(("v", "1"),)), labelled, rules, failover=True)
+    groups = grouped(view_at(labels=(("v", "1"),)), labelled, rules, failover=True)
 
     assert priorities(groups) == {"eu/eu-1/b": 0, "us/us-1/a": 1, "eu/eu-1/a": 2}
 
@@ -178,7 +191,7 @@ def test_distribute_shares_out_by_destination() -> None:
     ]
     rules = setting(distribute=[{"from": "eu/eu-1/*", "to": {"eu/*": 80, "us/us-1/*": 20}}])
 
-    groups = group_endpoints(view_at(), endpoints, rules, failover=False)
+    groups = grouped(view_at(), endpoints, rules, failover=False)
 
     assert weights(groups) == {"eu/eu-1/a": 60, "eu/eu-2/a": 20, "us/us-1/a": 20}
     assert set(priorities(groups).values()) == {0}
@@ -188,7 +201,7 @@ def test_distribute_takes_the_narrower_pattern_first() -> None:
     """The order in which an author wrote a mapping's keys must not matter."""
     rules = setting(distribute=[{"from": "*", "to": {"eu/*": 10, "eu/eu-1/a": 90}}])
 
-    found = weights(group_endpoints(view_at(), ENDPOINTS[1:3], rules, failover=False))
+    found = weights(grouped(view_at(), ENDPOINTS[1:3], rules, failover=False))
 
     assert found == {"eu/eu-1/a": 90, "eu/eu-1/b": 10}
 
@@ -197,7 +210,7 @@ def test_distribute_for_other_places_changes_nothing() -> None:
     """A rule about us is none for proxies in eu."""
     rules = setting(distribute=[{"from": "us/*", "to": {"us/*": 100}}])
 
-    found = weights(group_endpoints(view_at(), ENDPOINTS, rules, failover=True))
+    found = weights(grouped(view_at(), ENDPOINTS, rules, failover=True))
 
     assert found == dict.fromkeys(sorted(PLACES), 1)
 
@@ -210,22 +223,62 @@ def test_a_rule_can_switch_locality_off() -> None:
     on = TrafficPolicy(load_balancer=LoadBalancerSettings(locality_lb_setting=setting()))
     closed = FakeView(mesh=MeshConfig(locality_lb_setting=setting(enabled=False)))
 
-    assert locality_setting(view_at(), off).enabled is False
-    assert locality_setting(view_at(), None).enabled is True
-    assert locality_setting(closed, None).enabled is False
-    assert locality_setting(closed, on).enabled is None
-    groups = group_endpoints(view_at(), ENDPOINTS, setting(enabled=False), failover=True)
+    assert chosen(view_at(), off).enabled is False
+    assert chosen(view_at(), TrafficPolicy()).enabled is True
+    assert chosen(closed, TrafficPolicy()).enabled is False
+    assert chosen(closed, on).enabled is None
+    groups = grouped(view_at(), ENDPOINTS, setting(enabled=False), failover=True)
     assert set(priorities(groups).values()) == {0}
 
 
 def test_a_rules_own_setting_leaves_the_meshs_unasked() -> None:
     """A change of the mesh's setting rebuilds only what uses it."""
     view = view_at()
-    locality_setting(
-        view, TrafficPolicy(load_balancer=LoadBalancerSettings(locality_lb_setting=setting()))
-    )
+    chosen(view, TrafficPolicy(load_balancer=LoadBalancerSettings(locality_lb_setting=setting())))
 
     assert view.reads == set()
+
+
+def test_a_service_may_ask_for_its_own_zone() -> None:
+    """Kubernetes' trafficDistribution works without any rule, and without outlier detection."""
+    wanted = replace(service(), traffic_distribution=TrafficDistribution.PREFER_SAME_ZONE)
+    places = ["eu/eu-1/a", "eu/eu-2/a", "us/us-1/a"]
+    endpoints = [endpoint(f"10.0.0.{n}", locality=where) for n, where in enumerate(places)]
+    preference = resolve_preference(view_at(), wanted, TrafficPolicy())
+
+    found = priorities(group_endpoints(view_at("eu/eu-1/b"), endpoints, preference))
+
+    assert found == {"eu/eu-1/a": 0, "eu/eu-2/a": 1, "us/us-1/a": 2}
+    assert preference.weighs_places
+
+
+def test_a_service_may_ask_for_its_own_machine() -> None:
+    """PreferSameNode: the machine, then subzone, zone, region, network."""
+    wanted = replace(service(), traffic_distribution=TrafficDistribution.PREFER_SAME_NODE)
+    endpoints = [
+        replace(endpoint("10.0.0.1", locality=HERE), node="n1"),
+        replace(endpoint("10.0.0.2", locality=HERE), node="n2"),
+        replace(endpoint("10.0.0.3", locality="eu/eu-1/b"), node="n3"),
+    ]
+    view = FakeView(proxy=Proxy(id="test", locality=Locality.parse(HERE), node_name="n2"))
+
+    groups = group_endpoints(view, endpoints, resolve_preference(view, wanted, TrafficPolicy()))
+
+    found = {group.endpoints[0].address: group.priority for group in groups}
+    assert found == {"10.0.0.2": 0, "10.0.0.1": 1, "10.0.0.3": 2}
+
+
+def test_a_rule_stands_above_what_a_service_asks_for_and_that_above_the_mesh() -> None:
+    """As in Istio: DestinationRule, then trafficDistribution, then mesh."""
+    zone = TrafficDistribution.PREFER_SAME_ZONE
+    rule = TrafficPolicy(
+        load_balancer=LoadBalancerSettings(locality_lb_setting=setting(failoverPriority=["rack"]))
+    )
+    view = FakeView(mesh=MeshConfig(locality_lb_setting=setting(enabled=False)))
+
+    assert chosen(view, rule, traffic_distribution=zone).failover_priority == ("rack",)
+    assert len(chosen(view, TrafficPolicy(), traffic_distribution=zone).failover_priority) == 3
+    assert ("mesh", "locality_lb_setting") not in view.reads
 
 
 @pytest.mark.parametrize(
@@ -242,7 +295,7 @@ def test_weights_of_places_are_heeded_only_where_a_rule_needs_them(
     fields: Mapping[str, Any], failover: bool, expected: bool
 ) -> None:
     """Else they would take the choice from the least request balancer."""
-    assert uses_locality_weights(setting(**fields), failover=failover) is expected
+    assert Preference(setting(**fields), failover).weighs_places is expected
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,11 @@ READS: Final[dict[str, tuple[Callable[[View], Any], Fact]]] = {
         lambda view: view.endpoints(ServiceKey("shop", HOST)),
         (w.ENDPOINTS, ServiceKey("shop", HOST)),
     ),
+    "merge_policy": (
+        lambda view: view.merge_policy(ServiceKey("shop", HOST)).order,
+        (w.POLICY, ServiceKey("shop", HOST)),
+    ),
+    "gateways": (lambda view: view.gateways("net9"), (w.GATEWAYS, "net9")),
     "http_on_port": (lambda view: view.http_on_port(81, lambda _: True), (w.HTTP_PORT, 81)),
     "tcp_services_on_port": (lambda view: view.tcp_services_on_port(81), (w.TCP_PORT, 81)),
     "tcp_services_without_address": (

@@ -29,6 +29,7 @@ from aggregator.model.registry import (
 from aggregator.model.service import Endpoint, Service, ServiceKey, Workload, labels_of
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.guard import GuardSettings, LossGuard
+from config.duration import Duration
 from config.kinds.destination_rule import DestinationRule
 from config.kinds.service_entry import Location, ServiceEntry, ServicePort
 from config.kinds.workload_entry import WorkloadEntry
@@ -686,7 +687,7 @@ def test_a_replacement_with_other_defaults_reads_entries_anew() -> None:
 
 def test_an_empty_replacement_is_held() -> None:
     """A typing error in a registry's settings must not empty the mesh."""
-    mesh = Mesh(guard=LossGuard(GuardSettings(hold=60)))
+    mesh = Mesh(guard=LossGuard(GuardSettings(hold=Duration(60))))
     mesh.aggregate.sink("east").replace(services("east"), many(50))
     new = mesh.aggregate.swap("east")
     new.synced()
@@ -717,7 +718,7 @@ def test_a_listing_that_lost_most_is_held_and_shown() -> None:
 
 def test_a_held_listing_takes_effect_after_its_time() -> None:
     """What is really gone goes in the end."""
-    mesh = Mesh(guard=LossGuard(GuardSettings(hold=60)))
+    mesh = Mesh(guard=LossGuard(GuardSettings(hold=Duration(60))))
     sink = mesh.aggregate.sink("east")
     sink.replace(services("east"), many(50))
     sink.replace(services("east"), many(3))
@@ -734,7 +735,7 @@ def test_a_held_listing_takes_effect_after_its_time() -> None:
 
 def test_updates_go_on_while_a_listing_is_held() -> None:
     """Explicit events are believed, and are not undone when the held listing takes effect."""
-    mesh = Mesh(guard=LossGuard(GuardSettings(hold=60)))
+    mesh = Mesh(guard=LossGuard(GuardSettings(hold=Duration(60))))
     sink = mesh.aggregate.sink("east")
     sink.replace(services("east"), many(50))
     sink.replace(services("east"), many(3))
@@ -754,7 +755,7 @@ def test_updates_go_on_while_a_listing_is_held() -> None:
 
 def test_a_recovered_listing_ends_the_hold() -> None:
     """The fault passed; nobody noticed."""
-    mesh = Mesh(guard=LossGuard(GuardSettings(hold=60)))
+    mesh = Mesh(guard=LossGuard(GuardSettings(hold=Duration(60))))
     sink = mesh.aggregate.sink("east")
     sink.replace(services("east"), many(50))
     mesh.told()
@@ -783,7 +784,7 @@ def test_scopes_missing_from_a_listing_are_held_together() -> None:
 
 def test_a_scope_that_comes_back_is_not_dropped_with_the_held_ones() -> None:
     """A folder that fills again while its loss is held keeps what came back."""
-    mesh = Mesh(guard=LossGuard(GuardSettings(hold=60)))
+    mesh = Mesh(guard=LossGuard(GuardSettings(hold=Duration(60))))
     sink = mesh.aggregate.sink("east")
     for number in range(50):
         sink.replace(services("east", f"f{number}"), many(1, number))

@@ -1,6 +1,7 @@
 """What the loss guard believes at once, and what only later."""
 
 from aggregator.registry.guard import GuardSettings, LossGuard
+from config.duration import Duration
 
 
 def test_a_loss_of_most_endpoints_is_held() -> None:
@@ -25,7 +26,7 @@ def test_small_registries_are_never_held() -> None:
 
 def test_a_similar_listing_confirms_after_a_while() -> None:
     """A registry that insists is believed before the bound."""
-    guard = LossGuard(GuardSettings(confirm=5, hold=60))
+    guard = LossGuard(GuardSettings(confirm=Duration(5), hold=Duration(60)))
     guard.admits("east", "services", 100, 0, now=0)
 
     assert not guard.admits("east", "services", 100, 3, now=1)
@@ -35,7 +36,7 @@ def test_a_similar_listing_confirms_after_a_while() -> None:
 
 def test_a_different_listing_does_not_confirm() -> None:
     """A registry that flaps is not believed because it flapped twice."""
-    guard = LossGuard(GuardSettings(confirm=5, hold=60))
+    guard = LossGuard(GuardSettings(confirm=Duration(5), hold=Duration(60)))
     guard.admits("east", "services", 100, 0, now=0)
 
     assert not guard.admits("east", "services", 100, 40, now=10)
@@ -43,7 +44,7 @@ def test_a_different_listing_does_not_confirm() -> None:
 
 def test_a_full_listing_ends_the_hold() -> None:
     """Once the registry has recovered, a later loss starts anew."""
-    guard = LossGuard(GuardSettings(confirm=5))
+    guard = LossGuard(GuardSettings(confirm=Duration(5)))
     guard.admits("east", "services", 100, 0, now=0)
     assert guard.admits("east", "services", 100, 100, now=2)
 
@@ -52,7 +53,7 @@ def test_a_full_listing_ends_the_hold() -> None:
 
 def test_holds_are_due_after_their_bound() -> None:
     """A loss that is real takes effect in the end, whether the registry lists again or not."""
-    guard = LossGuard(GuardSettings(hold=60))
+    guard = LossGuard(GuardSettings(hold=Duration(60)))
     guard.admits("east", "services", 100, 0, now=0)
 
     assert guard.due(now=59) == []
@@ -61,7 +62,7 @@ def test_holds_are_due_after_their_bound() -> None:
 
 def test_a_registry_cannot_fade_away_scope_by_scope() -> None:
     """Namespaces that are relisted empty one by one add up to the same loss."""
-    guard = LossGuard(GuardSettings(share=0.5, floor=20, hold=60))
+    guard = LossGuard(GuardSettings(share=0.5, floor=20, hold=Duration(60)))
     admitted = [
         guard.admits(
             "east", f"ns{scope}", before=100 - 10 * scope, after=90 - 10 * scope, now=scope
@@ -74,7 +75,7 @@ def test_a_registry_cannot_fade_away_scope_by_scope() -> None:
 
 def test_old_losses_are_forgotten() -> None:
     """Slow shrinking over hours is no loss."""
-    guard = LossGuard(GuardSettings(hold=60))
+    guard = LossGuard(GuardSettings(hold=Duration(60)))
     assert guard.admits("east", "a", 100, 60, now=0)
     assert guard.admits("east", "b", 60, 40, now=61)
 

@@ -8,6 +8,7 @@ from aggregator.model.service import ServiceKey
 from aggregator.registry.aggregate import EXPIRIES, Aggregate
 from aggregator.registry.guard import GuardSettings
 from aggregator.registry.settings import Handling
+from config.duration import Duration
 from tests.support.builders import endpoint, service
 from tests.support.clock import FakeClock
 
@@ -327,7 +328,7 @@ def test_a_held_listing_lingers_after_its_hold(listed: Registry) -> None:
 
 def test_settings_of_the_guard_are_the_registry_s_own() -> None:
     """What is a loss depends on who tells it."""
-    strict = Registry(Handling(guard=GuardSettings(share=0.1, floor=5, hold=7)))
+    strict = Registry(Handling(guard=GuardSettings(share=0.1, floor=5, hold=Duration(7))))
     strict.sink.replace(SHARD, many(20))
     strict.sink.replace(SHARD, many(17))
     assert len(strict.serving()) == 20
