@@ -173,6 +173,8 @@ class Daemon:
             logger.warning("settings_restart_needed", setting=what)
         self._sources.supervisor.apply(settings.registries)
         self._sources.aggregate.set_mesh(settings.mesh)
+        self._sources.aggregate.set_networks(settings.networks)
+        self._sources.aggregate.set_merge_rules(settings.merge)
         self._sources.engine.set_mesh(settings.mesh)
         logs.configure(settings.log.level, settings.log.format)
         status.reloads += 1
@@ -204,6 +206,8 @@ def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Even
         domain=settings.domain,
         mesh=settings.mesh,
     )
+    aggregate.set_networks(settings.networks)
+    aggregate.set_merge_rules(settings.merge)
     generators = _generators()
     engine = Engine(
         aggregate,

@@ -13,12 +13,21 @@ from msgspec import Meta, Struct, structs
 from aggregator.logs import Format, Level
 from aggregator.model.discovery import load_adapter
 from aggregator.model.errors import ConfigError, Origin, Problem, Severity
+from aggregator.model.policy import MergeMode
 from aggregator.model.registry import AdapterSpec, AnnouncedRegistry, RegistryContext
 from aggregator.quantity import Address, Size
 from aggregator.registry.settings import RegistrySettings
+from aggregator.registry.sharing import MergeRule
+from config.check import Report, check_host
 from config.documents import Document, Position, field_path, read_documents
 from config.duration import Duration
-from config.mesh import MeshConfig, Network, validate_mesh, without_unused
+from config.mesh import (
+    MeshConfig,
+    Network,
+    validate_mesh,
+    validate_networks,
+    without_unused,
+)
 from config.shape import decode_struct, suggest
 
 P = ParamSpec("P")
@@ -137,6 +146,37 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+Percent = Annotated[int, Meta(ge=0, le=100)]
+
+
+class Merge(Struct, frozen=True, forbid_unknown_fields=True):
+    """How registries share the hosts that several of them serve."""
+
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1),
+        about("The hosts that it is for: names, or wildcards such as `*.shop.mesh` and `*`."),
+    ]
+    policy: Annotated[
+        MergeMode,
+        about(
+            "`union`: all serve alike. `priority`: only the first that has a healthy endpoint. "
+            "`failover`: the first, and the next as far as its endpoints fail. `weights`: each its "
+            "share."
+        ),
+    ]
+    registries: Annotated[
+        tuple[str, ...],
+        about(
+            "For `priority` and `failover`: the order; those that are not named follow as declared."
+        ),
+    ] = ()
+    weights: Annotated[
+        dict[str, Percent],
+        about("For `weights`: percent by registry, 100 in all; one that is not named gets none."),
+    ] = {}
+
+
 class SettingsForm(Struct, frozen=True, forbid_unknown_fields=True):
     """The file as it is written; its registries are decoded one by one, by type."""
 
@@ -149,7 +189,13 @@ class SettingsForm(Struct, frozen=True, forbid_unknown_fields=True):
         str, about("The domain of Kubernetes-style names, `<name>.<namespace>.svc.<domain>`.")
     ] = "cluster.local"
     mesh: Annotated[MeshConfig, about("Istio's MeshConfig.")] = MeshConfig()
-    networks: Annotated[dict[str, Network], about("Istio's MeshNetworks.")] = {}
+    networks: Annotated[
+        dict[str, Network], about("Istio's MeshNetworks: who is in which, and the ways into them.")
+    ] = {}
+    merge: Annotated[
+        tuple[Merge, ...],
+        about("How registries share hosts; the first entry for a host holds, `union` without one."),
+    ] = ()
     listen: Annotated[Listen, about("Where the servers listen.")] = Listen()
     push: Annotated[Push, about("How changes reach proxies.")] = Push()
     log: Annotated[Log, about("What is written to standard error.")] = Log()
@@ -162,6 +208,7 @@ class Settings(Struct, frozen=True):
     domain: str = "cluster.local"
     mesh: MeshConfig = MeshConfig()
     networks: Mapping[str, Network] = {}
+    merge: tuple[MergeRule, ...] = ()
     listen: Listen = Listen()
     push: Push = Push()
     log: Log = Log()
@@ -195,6 +242,8 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     form = _collect(problems, decode_struct, data, SettingsForm, "", document.position)
     if form is not None:
         problems.extend(validate_mesh(form.mesh, "mesh", document.position))
+        problems.extend(validate_networks(form.networks, document.position))
+        problems.extend(_validate_merge(form, document.position))
     tls = form.listen.grpc_tls if form is not None else None
     if tls is not None and tls.require_client_cert and not tls.client_ca:
         field = "listen.grpc_tls.require_client_cert"
@@ -204,15 +253,15 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     if form is None or any(problem.severity is Severity.ERROR for problem in problems):
         raise ConfigError(tuple(sorted(set(problems))))
     problems.extend(unused)
-    if form.networks:
-        message = "accepted, but nothing uses it yet"
-        where = document.position("networks")
-        problems.append(Problem(where, "networks", message, Severity.WARNING))
     return Settings(
         registries=tuple(registries),
         domain=form.domain,
         mesh=form.mesh,
         networks=form.networks,
+        merge=tuple(
+            MergeRule(each.hosts, each.policy, each.registries, tuple(each.weights.items()))
+            for each in form.merge
+        ),
         listen=_resolve_listen(form.listen, base),
         push=form.push,
         log=form.log,
@@ -256,6 +305,30 @@ def override(settings: Settings, *, grpc: str | None, http: str | None) -> Setti
     if http is not None:
         listen = structs.replace(listen, http=Address(http))
     return structs.replace(settings, listen=listen)
+
+
+def _validate_merge(form: SettingsForm, position: Position) -> list[Problem]:
+    """Demand of each entry what its policy needs, and nothing that it does not heed.
+
+    Names of registries cannot be checked: one that another registry announces may still come.
+    """
+    report = Report(Origin())
+    for index, merge in enumerate(form.merge):
+        path = f"merge[{index}]"
+        for number, host in enumerate(merge.hosts):
+            check_host(report, f"{path}.hosts[{number}]", host, wildcard=True)
+        ordered = merge.policy in (MergeMode.PRIORITY, MergeMode.FAILOVER)
+        if merge.registries and not ordered:
+            report.error(f"{path}.registries", f"policy {merge.policy} has no order")
+        if len(set(merge.registries)) < len(merge.registries):
+            report.error(f"{path}.registries", "a registry is named twice")
+        if merge.policy is not MergeMode.WEIGHTS:
+            if merge.weights:
+                report.error(f"{path}.weights", f"policy {merge.policy} has no weights")
+        elif sum(merge.weights.values()) != 100:
+            found = sum(merge.weights.values())
+            report.error(f"{path}.weights", f"expected 100 percent in all, found {found}")
+    return [structs.replace(each, origin=position(each.path)) for each in report.problems]
 
 
 def _registries(

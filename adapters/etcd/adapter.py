@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
 from aetcd.rpc import kv_pb2
@@ -34,11 +35,14 @@ RELIST_DENIED: Final = 60.0
 _TOO_SOON: Final = 1.0
 """A revision that is compacted sooner after the listing would be so again."""
 
-_INLINE: Final = 8 * 2**10
-"""Bytes of values that are decoded at once; more goes to a thread."""
-
-_CHUNK: Final = 200_000
 _OVERHEAD: Final = 1000
+_INLINE: Final = 16_000
+_CHUNK: Final = 200_000
+"""What is decoded at once and in one piece: bytes of values, and so many more for each key."""
+
+_AT_ONCE: Final = 200
+"""Keys that are committed before others have their turn."""
+
 _LEASES_ASKED: Final = 32
 """About so many leases we ask; if more are gone at once, nobody has deleted their keys."""
 
@@ -179,20 +183,38 @@ class _Follower:
                     await self._take(happened)
 
     async def _take(self, happened: Happened) -> None:
-        """Commit what happened; of each key only the last, and what goes after what comes."""
-        latest = {event.kv.key: event for event in happened.events}
+        """Commit what happened, of each key only the last; what is of one revision in one step."""
+        latest: dict[bytes, kv_pb2.Event] = {}
+        for event in happened.events:
+            latest.pop(event.kv.key, None)
+            latest[event.kv.key] = event
         puts = [event.kv for event in latest.values() if event.type == kv_pb2.Event.PUT]
-        deletes = [event.kv for event in latest.values() if event.type == kv_pb2.Event.DELETE]
-        expired = await self._expired(deletes)
-        for chunk in _chunks(puts):
-            if sum(len(kv.value) for kv in chunk) <= _INLINE:
-                reads = self._read(chunk)
-            else:
-                reads = await asyncio.to_thread(self._read, chunk)
-            for read in reads:
-                self._ledger.put(read, happened.revision, changed=True)
-        for kv in deletes:
-            self._ledger.delete(scope_of(kv.key, self._prefix), expired=kv.key in expired)
+        expired = await self._expired(
+            [event.kv for event in latest.values() if event.type == kv_pb2.Event.DELETE]
+        )
+        reads = {kv.key: read for kv, read in zip(puts, await self._decode(puts), strict=True)}
+        done = 0
+        for _, together in groupby(latest.values(), lambda event: event.kv.mod_revision):
+            # What comes, before what goes.
+            for event in sorted(together, key=lambda event: event.type):
+                key = event.kv.key
+                if key in reads:
+                    self._ledger.put(reads[key], happened.revision, changed=True)
+                else:
+                    self._ledger.delete(scope_of(key, self._prefix), expired=key in expired)
+                done += 1
+            if done >= _AT_ONCE:
+                done = 0
+                await asyncio.sleep(0)
+
+    async def _decode(self, kvs: Sequence[kv_pb2.KeyValue]) -> list[Read]:
+        """Decode a few at once, many in a thread."""
+        if sum(_OVERHEAD + len(kv.value) for kv in kvs) <= _INLINE:
+            return self._read(kvs)
+        reads: list[Read] = []
+        for chunk in _chunks(kvs):
+            reads += await asyncio.to_thread(self._read, chunk)
+        return reads
 
     async def _expired(self, deletes: Sequence[kv_pb2.KeyValue]) -> set[bytes]:
         """The keys that went because their lease did.

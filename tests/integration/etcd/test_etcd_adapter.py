@@ -1,112 +1,14 @@
-"""An etcd that is followed for real, into a real aggregate."""
+"""What is in an etcd, and what happens to its keys, is in the mesh."""
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, Final
 
 import pytest
 
-from adapters.etcd.adapter import EtcdAdapter
-from adapters.etcd.settings import EtcdSettings
-from aggregator.model.errors import Origin
-from aggregator.model.registry import AdapterSpec, RegistryContext
-from aggregator.model.service import ServiceKey
-from aggregator.registry.aggregate import Aggregate
-from aggregator.registry.guard import GuardSettings, LossGuard
-from aggregator.registry.settings import RegistrySettings
-from aggregator.registry.status import RegistryState, RegistryStatus
-from aggregator.registry.supervisor import Supervisor
-from config.shape import decode_struct
+from tests.support.etcd_follower import following, instance, service
 from tests.support.poll import eventually
 from tests.support.servers.etcd import EtcdServer
 
 pytestmark = pytest.mark.servers
-PREFIX: Final = "/mesh/"
-FRAME: Final = {"apiVersion": "mesh-aggregator/v1"}
-
-
-def service(*addresses: str, **fields: Any) -> str:
-    """The value of a service with these endpoints."""
-    endpoints = [{"address": address} for address in addresses]
-    ports = [{"number": 80, "name": "http"}]
-    return json.dumps(
-        {**FRAME, "kind": "Service", "ports": ports, "endpoints": endpoints, **fields}
-    )
-
-
-def instance(address: str) -> str:
-    """The value of an instance."""
-    return json.dumps({**FRAME, "kind": "Instance", "address": address})
-
-
-class Follower:
-    """An aggregate that a supervised adapter feeds."""
-
-    def __init__(self, base: Path, fields: dict[str, Any], relist: float, hold: float) -> None:
-        self.changed = 0
-        guard = LossGuard(GuardSettings(hold=hold, confirm=hold))
-        self.aggregate = Aggregate(self._count, clock=time.monotonic, guard=guard)
-
-        def create(context: RegistryContext, settings: EtcdSettings) -> EtcdAdapter:
-            return EtcdAdapter(context, settings, relist=relist)
-
-        def load(_type: str, _origin: Origin) -> AdapterSpec:
-            return AdapterSpec("etcd", EtcdSettings, create, longest_wait=0.5)
-
-        self.supervisor = Supervisor(self.aggregate, load_adapter=load)
-        settings = decode_struct(fields, EtcdSettings, "", lambda _path: Origin("test"))
-        context = RegistryContext(name="kv", cluster_id="", base_dir=str(base))
-        self.supervisor.apply(
-            [RegistrySettings(name="kv", type="etcd", context=context, adapter=settings)]
-        )
-
-    def _count(self, changes: object) -> None:
-        self.changed += 1
-
-    def addresses(self, host: str = "a.mesh") -> list[str]:
-        """Where a service is served."""
-        return [each.address for each in self.aggregate.endpoints(ServiceKey("shop", host))]
-
-    def hosts(self) -> list[str]:
-        """The services that are there."""
-        return sorted(key.host for key in self.aggregate.service_keys())
-
-    def problems(self) -> list[str]:
-        """What is wrong now."""
-        return [str(each) for found in self.aggregate.problems().values() for each in found]
-
-    @property
-    def status(self) -> RegistryStatus:
-        """How the registry does."""
-        (status,) = self.supervisor.status()
-        return status
-
-
-@asynccontextmanager
-async def following(
-    *servers: EtcdServer,
-    base: Path = Path(),
-    relist: float = 600.0,
-    hold: float = 3600.0,
-    synced: bool = True,
-    **fields: Any,
-) -> AsyncIterator[Follower]:
-    """Follow the servers until the block ends."""
-    fields = {"endpoints": [each.address for each in servers], "timeout": "1s", **fields}
-    follower = Follower(base, fields, relist, hold)
-    task = asyncio.create_task(follower.supervisor.run())
-    try:
-        if synced:
-            await eventually(lambda: follower.status.state is RegistryState.SYNCED)
-        yield follower
-        assert not task.done()
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def test_services_instances_and_rules_are_read_and_followed(etcd: EtcdServer) -> None:
@@ -120,3 +22,132 @@ async def test_services_instances_and_rules_are_read_and_followed(etcd: EtcdServ
         await client.delete("/plain/services/shop/a.mesh")
         await eventually(lambda: follower.hosts() == [])
         assert follower.problems() == []
+
+
+async def test_a_rule_is_taken_unless_the_registry_gives_none(etcd: EtcdServer) -> None:
+    """The common switch holds here too, and then the keys are not even read."""
+    rule = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "a", "namespace": "shop"},
+        "spec": {"hosts": ["a.mesh"], "http": [{"route": [{"destination": {"host": "a.mesh"}}]}]},
+    }
+    async with etcd.client() as client:
+        await client.put("/rules/rules/a", json.dumps(rule))
+        async with following(etcd, prefix="/rules/") as follower:
+            (key,) = follower.aggregate.config_keys()
+            assert str(key) == "VirtualService shop/a"
+            await client.put("/rules/rules/a", json.dumps(rule | {"metadata": {"name": "b"}}))
+            await eventually(
+                lambda: (
+                    list(map(str, follower.aggregate.config_keys())) == ["VirtualService default/b"]
+                )
+            )
+        async with following(etcd, prefix="/rules/", rules=False) as follower:
+            assert not follower.aggregate.config_keys()
+
+
+async def test_keys_of_one_transaction_take_effect_in_one_step(etcd: EtcdServer) -> None:
+    """An endpoint that moves from one service to another is never in both or none."""
+    states: list[tuple[list[str], list[str]]] = []
+    async with etcd.client() as client, following(etcd, prefix="/txn/") as follower:
+        await client.put_all(
+            {
+                "/txn/services/shop/a.mesh": service("10.0.0.1"),
+                "/txn/services/shop/b.mesh": service(),
+            }
+        )
+        await eventually(lambda: follower.hosts() == ["a.mesh", "b.mesh"])
+        follower.after_changes(
+            lambda: states.append((follower.addresses("a.mesh"), follower.addresses("b.mesh")))
+        )
+        await client.put_all(
+            {
+                "/txn/services/shop/a.mesh": service(),
+                "/txn/services/shop/b.mesh": service("10.0.0.1"),
+            }
+        )
+        await eventually(lambda: follower.addresses("b.mesh") == ["10.0.0.1"])
+        await eventually(lambda: len(states) >= 1)
+    assert states == [([], ["10.0.0.1"])]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"\xff\xfe\x00", "expected UTF-8 text, found byte 0xff"),
+        (b"{", "did not find expected node content"),
+        (b"apiVersion: mesh-aggregator/v1\nkind: Service\nports: 3\n", "expected a list, found 3"),
+    ],
+)
+async def test_a_bad_key_keeps_what_it_said_and_harms_no_other(
+    etcd: EtcdServer, value: bytes, message: str
+) -> None:
+    """One slip must not take anything away."""
+    prefix = f"/bad-{len(value)}/"
+    async with etcd.client() as client:
+        await client.put(f"{prefix}services/shop/a.mesh", service("10.0.0.1"))
+        async with following(etcd, prefix=prefix) as follower:
+            await client.put(f"{prefix}services/shop/a.mesh", value)
+            await client.put(f"{prefix}services/shop/b.mesh", service("10.0.0.2"))
+            await eventually(lambda: follower.hosts() == ["a.mesh", "b.mesh"])
+            assert follower.addresses() == ["10.0.0.1"]
+            (problem,) = follower.problems()
+            assert f"kv:{prefix}services/shop/a.mesh" in problem
+            assert message in problem
+
+            await client.put(f"{prefix}services/shop/a.mesh", service("10.0.0.3"))
+            await eventually(lambda: follower.addresses() == ["10.0.0.3"])
+            assert follower.problems() == []
+
+
+async def test_keys_that_nobody_could_mean_are_told_and_left_out(etcd: EtcdServer) -> None:
+    """Keys may be any bytes, and end in slashes."""
+    async with etcd.client() as client:
+        await client.put("/odd/services/shop/a.mesh", service())
+        for key in ("services/", "services/shop/", "instances/x", "service/shop/b.mesh", "x"):
+            await client.put(f"/odd/{key}", service())
+        await client.call("kv/put", {"key": "L29kZC9zZXJ2aWNlcy//", "value": "eA=="})
+        async with following(etcd, prefix="/odd/", relist=0.2) as follower:
+            assert follower.hosts() == ["a.mesh"]
+            problems = "\n".join(follower.problems())
+            assert len(follower.problems()) == 6
+            assert "kv:/odd/services/\\xff: expected a key in UTF-8" in problems
+            assert "kv:/odd/service/shop/b.mesh: nothing reads this key" in problems
+            # The key "services/" must not stand for all keys below it.
+            await client.delete("/odd/services/shop/a.mesh")
+            await eventually(lambda: follower.hosts() == [])
+            await client.delete("/odd/", prefix=True)
+            await eventually(lambda: follower.problems() == [])
+
+
+async def test_an_instance_goes_with_its_lease(etcd: EtcdServer) -> None:
+    """Its owner has died."""
+    async with etcd.client() as client, following(etcd, prefix="/lease/") as follower:
+        await client.put("/lease/services/shop/a.mesh", service("10.0.0.1"))
+        lease = await client.grant(60)
+        await client.put("/lease/instances/shop/a.mesh/1", instance("10.0.0.2"), lease=lease)
+        await eventually(lambda: follower.addresses() == ["10.0.0.1", "10.0.0.2"])
+        await client.revoke(lease)
+        await eventually(lambda: follower.addresses() == ["10.0.0.1"])
+
+
+async def test_leases_that_all_run_out_are_not_believed_at_once(etcd: EtcdServer) -> None:
+    """More likely etcd was away from its clients than all of them died; deletion is believed."""
+    async with etcd.client() as client:
+        await client.put("/expiry/services/shop/a.mesh", service())
+        lease, other = await client.grant(60), await client.grant(60)
+        for number in range(1, 31):
+            key = f"/expiry/instances/shop/a.mesh/{number}"
+            await client.put(key, instance(f"10.0.0.{number}"), lease=lease)
+        async with following(etcd, prefix="/expiry/") as follower:
+            await client.revoke(lease)
+            await eventually(lambda: follower.status.held)
+            assert len(follower.addresses()) == 30
+
+            for number in range(1, 31):
+                key = f"/expiry/instances/shop/a.mesh/{number}"
+                await client.put(key, instance(f"10.0.0.{number}"), lease=other)
+            await eventually(lambda: not follower.status.held)
+            await client.delete("/expiry/instances/", prefix=True)
+            await eventually(lambda: follower.addresses() == [])
