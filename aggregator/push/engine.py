@@ -7,6 +7,7 @@ meanwhile waits for the next.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Final
 
 import structlog
@@ -36,6 +37,8 @@ IDLE_VIEW_SECONDS: Final = 300.0
 
 Task = tuple[ViewState, GeneratorSpec, Unit]
 """One unit to build for one view."""
+
+NOTHING_PUSHED: Final[Mapping[Task, Built | None]] = {}
 
 
 class PushSettings(Struct, frozen=True, kw_only=True):
@@ -214,7 +217,7 @@ class Engine:
             touched = self._move_world()
             built: dict[Task, Built | None] = {}
             await self._build(self._work(touched), built)
-            moves = await self._moves() if touched.views_move else []
+            moves = await self._moves(built) if touched.views_move else []
             # From here on nothing waits, so that no stream sees half a push.
             diffs = self._install(built)
             for subscriber, member in moves:
@@ -266,13 +269,16 @@ class Engine:
                         work.add((view, spec, unit))
         return work
 
-    async def _build(self, work: Iterable[Task], built: dict[Task, Built | None]) -> None:
+    async def _build(
+        self, work: Iterable[Task], built: dict[Task, Built | None], *, anew: bool = False
+    ) -> None:
+        """Build what is to be built into *built*; *anew* for views that had nothing before."""
         turn = _Turn(self.clock)
         for task in work:
             view, spec, unit = task
             await turn.breathe()
             if self.world.has_root(unit):
-                old = view.units.get((spec, unit))
+                old = None if anew else view.units.get((spec, unit))
                 built[task] = self.units.obtain(spec, unit, view.key, old)
             else:
                 built[task] = None
@@ -280,32 +286,50 @@ class Engine:
     def _install(self, built: Mapping[Task, Built | None]) -> dict[ViewState, ViewDiff]:
         views: set[ViewState] = set()
         for (view, spec, unit), new in built.items():
-            old = view.install(spec, unit, new)
-            if old is not None and old is not new:
-                self.units.release(old, view)
+            self._put(view, spec, unit, new)
             views.add(view)
         diffs = {view: view.finish() for view in views}
         return {view: diff for view, diff in diffs.items() if diff}
 
-    async def _build_view(self, key: ViewKey) -> ViewState:
-        specs = tuple(spec for spec in self._specs if key.client in spec.clients)
-        view = ViewState(key, specs)
-        work = [
-            (view, spec, Unit(root, name))
-            for spec in specs
-            for root in spec.roots
-            for name in self.world.roots(root)
-        ]
+    def _put(self, view: ViewState, spec: GeneratorSpec, unit: Unit, new: Built | None) -> None:
+        old = view.install(spec, unit, new)
+        if old is not None and old is not new:
+            self.units.release(old, view)
+
+    async def _build_view(
+        self, key: ViewKey, pushed: Mapping[Task, Built | None] = NOTHING_PUSHED
+    ) -> ViewState:
+        """Make the view of *key*; *pushed* is what was built and is not in its views yet."""
+        nearest = self._nearest(key)
+        if nearest is None:
+            view = ViewState(key, tuple(spec for spec in self._specs if key.client in spec.clients))
+            work = [
+                (view, spec, Unit(root, name))
+                for spec in view.specs
+                for root in spec.roots
+                for name in self.world.roots(root)
+            ]
+        else:
+            view = nearest.branch(key)
+            news = {(spec, unit): new for (of, spec, unit), new in pushed.items() if of is nearest}
+            differing = key.differing(nearest.key)
+            work = []
+            for (spec, unit), each in (nearest.units | news).items():
+                if each is not None and each.asks(differing) and not each.serves(key):
+                    work.append((view, spec, unit))
+                elif (spec, unit) in news:
+                    self._put(view, spec, unit, each)
         built: dict[Task, Built | None] = {}
         try:
-            await self._build(work, built)
+            await self._build(work, built, anew=True)
         except asyncio.CancelledError:
             # Its client is gone: what nobody else uses must not stay behind.
-            for unit in built.values():
-                if unit is not None:
-                    self.units.release(unit, view)
+            for each in (*built.values(), *view.units.values()):
+                if each is not None:
+                    self.units.release(each, view)
             raise
         self._install(built)
+        view.finish()
         view.idle_since = self.clock()
         self.views[key] = view
         if self._on_first_view is not None:
@@ -314,7 +338,16 @@ class Engine:
             self._on_first_view = None
         return view
 
-    async def _moves(self) -> list[tuple[Subscriber, _Member]]:
+    def _nearest(self, key: ViewKey) -> ViewState | None:
+        """The view that has most in common with one of *key*; None if none is of the same form."""
+        alike = (
+            (len(key.differing(other)), view)
+            for other, view in self.views.items()
+            if (other.client, other.vhds) == (key.client, key.vhds)
+        )
+        return min(alike, key=itemgetter(0), default=(0, None))[1]
+
+    async def _moves(self, pushed: Mapping[Task, Built | None]) -> list[tuple[Subscriber, _Member]]:
         """Selectors or Sidecars changed: which streams belong to another view now, which is built
         if need be.
         """
@@ -324,7 +357,7 @@ class Engine:
             await turn.breathe()
             key = self._key(member.proxy, vhds=member.vhds)
             if key != member.view.key:
-                view = self.views.get(key) or await self._build_view(key)
+                view = self.views.get(key) or await self._build_view(key, pushed)
                 moves.append((subscriber, _Member(member.proxy, member.vhds, view)))
         return moves
 

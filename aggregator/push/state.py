@@ -3,7 +3,6 @@ unit.
 """
 
 from collections.abc import Mapping
-from itertools import count
 from typing import Final
 from typing import Protocol as Interface
 
@@ -36,34 +35,76 @@ class Subscriber(Interface):
         """The proxy belongs to another view from now on."""
 
 
-_numbers: Final = count()
+Content = tuple[int, int]
+"""Stands for the resources of one type: how many, and a sum over their names and versions."""
+
+EMPTY_CONTENT: Final[Content] = (0, 0)
+_SUM: Final = 2**128
+
+
+def _print_of(resource: Resource) -> int:
+    """128 bits that nobody outside this process can foresee."""
+    name, version = resource.name, resource.version
+    return hash((name, version)) << 64 ^ hash((version, name))
 
 
 class _TypeState:
     """The resources of one type, and who made each."""
 
-    __slots__ = ("changed", "contested", "owners", "resources", "snapshot")
+    __slots__ = ("changed", "contested", "digest", "owners", "resources", "snapshot")
 
     def __init__(self) -> None:
+        self.digest = 0
         self.resources: dict[str, Resource] = {}
         self.owners: dict[str, Place] = {}
         self.contested: dict[str, set[Place]] = {}
         self.changed: set[str] = set()
         self.snapshot: Known | None = None
 
+    def copy(self) -> "_TypeState":
+        """The same, to go its own way."""
+        copy = _TypeState()
+        copy.digest = self.digest
+        copy.resources = dict(self.resources)
+        copy.owners = dict(self.owners)
+        copy.contested = {name: set(claims) for name, claims in self.contested.items()}
+        copy.snapshot = self.snapshot
+        return copy
+
+
+class _Holdings:
+    """All resources of a view, and those that are joined into wholes: heads by name, and parts by
+    whole and name.
+    """
+
+    __slots__ = ("heads", "parts", "types")
+
+    def __init__(self) -> None:
+        self.types: dict[str, _TypeState] = {}
+        self.heads: dict[str, Resource] = {}
+        self.parts: dict[str, dict[str, Resource]] = {}
+
+    def copy(self) -> "_Holdings":
+        """The same, to go its own way."""
+        copy = _Holdings()
+        copy.types = {type_url: state.copy() for type_url, state in self.types.items()}
+        copy.heads = dict(self.heads)
+        copy.parts = {whole: dict(parts) for whole, parts in self.parts.items()}
+        return copy
+
 
 class ViewState:
     """The resources of one view, with the units that they come from."""
 
-    def __init__(self, key: ViewKey, specs: tuple[GeneratorSpec, ...]) -> None:
+    def __init__(
+        self, key: ViewKey, specs: tuple[GeneratorSpec, ...], holds: _Holdings | None = None
+    ) -> None:
         self.key: Final = key
-        self.number: Final = next(_numbers)
         self.specs: Final = specs
         self.units: Final[dict[Place, Built]] = {}
         self.subscribers: Final[set[Subscriber]] = set()
         self.idle_since: float | None = None
-        self.generation = 0
-        self._types: Final[dict[str, _TypeState]] = {}
+        self._holds: Final = holds or _Holdings()
         # Where a client cannot take parts one by one: heads and parts, by the name of the whole.
         self._whole_of: Final = {
             spec.kind.type_url: spec for spec in specs if spec.part_of is not None and not key.vhds
@@ -71,22 +112,33 @@ class ViewState:
         self._wholes: Final = frozenset(
             spec.part_of.type_url for spec in self._whole_of.values() if spec.part_of is not None
         )
-        self._heads: Final[dict[str, Resource]] = {}
-        self._parts: Final[dict[str, dict[str, Resource]]] = {}
         self._wholes_changed: Final[set[str]] = set()
+
+    def branch(self, key: ViewKey) -> "ViewState":
+        """A view of another key that has all that this one has, and goes its own way."""
+        view = ViewState(key, self.specs, self._holds.copy())
+        view.units.update(self.units)
+        for built in self.units.values():
+            built.views.add(view)
+        return view
 
     # What streams read
 
     def resource(self, type_url: str, name: str) -> Resource | None:
         """The present resource of that name."""
-        state = self._types.get(type_url)
+        state = self._holds.types.get(type_url)
         return state.resources.get(name) if state else None
+
+    def content(self, type_url: str) -> Content:
+        """Equal for views, at whatever time, that have the same resources of a type."""
+        state = self._holds.types.get(type_url)
+        return (len(state.resources), state.digest) if state else EMPTY_CONTENT
 
     def snapshot(self, type_url: str) -> Known:
         """All resources of a type as one immutable state, the same object until something
         changes.
         """
-        state = self._types.get(type_url)
+        state = self._holds.types.get(type_url)
         if state is None:
             return Known.EMPTY
         if state.snapshot is None:
@@ -120,13 +172,11 @@ class ViewState:
                     self._store(spec.part_of.type_url, name, self._join(spec.part_of, spec, name))
         self._wholes_changed.clear()
         diff: dict[str, frozenset[str]] = {}
-        for type_url, state in self._types.items():
+        for type_url, state in self._holds.types.items():
             if state.changed:
                 diff[type_url] = frozenset(state.changed)
                 state.changed = set()
                 state.snapshot = None
-        if diff:
-            self.generation += 1
         return diff
 
     def _set(self, type_url: str, name: str, place: Place, resource: Resource | None) -> None:
@@ -158,46 +208,51 @@ class ViewState:
         return (unit.root, unit.key, self.specs.index(spec))
 
     def _type(self, type_url: str) -> _TypeState:
-        state = self._types.get(type_url)
+        state = self._holds.types.get(type_url)
         if state is None:
-            state = self._types[type_url] = _TypeState()
+            state = self._holds.types[type_url] = _TypeState()
         return state
 
     def _route(self, type_url: str, name: str, resource: Resource | None) -> None:
         if type_url in self._whole_of:
             group = name.rpartition("/")[0]
-            parts = self._parts.setdefault(group, {})
+            parts = self._holds.parts.setdefault(group, {})
             if resource is None:
                 parts.pop(name, None)
             else:
                 parts[name] = resource
             if not parts:
-                del self._parts[group]
+                del self._holds.parts[group]
             self._wholes_changed.add(group)
         elif type_url in self._wholes:
             if resource is None:
-                self._heads.pop(name, None)
+                self._holds.heads.pop(name, None)
             else:
-                self._heads[name] = resource
+                self._holds.heads[name] = resource
             self._wholes_changed.add(name)
         else:
             self._store(type_url, name, resource)
 
     def _store(self, type_url: str, name: str, resource: Resource | None) -> None:
         state = self._type(type_url)
+        before = state.resources.get(name)
         if resource is None:
-            if state.resources.pop(name, None) is None:
+            if before is None:
                 return
+            del state.resources[name]
         else:
-            before = state.resources.get(name)
             if before is not None and before.version == resource.version:
                 return
             state.resources[name] = resource
+            state.digest += _print_of(resource)
+        if before is not None:
+            state.digest -= _print_of(before)
+        state.digest %= _SUM
         state.changed.add(name)
 
     def _join(self, whole: ResourceType, spec: GeneratorSpec, name: str) -> Resource | None:
-        head = self._heads.get(name)
+        head = self._holds.heads.get(name)
         if head is None:
             return None
-        parts = tuple(part for _, part in sorted(self._parts.get(name, {}).items()))
+        parts = tuple(part for _, part in sorted(self._holds.parts.get(name, {}).items()))
         return join(whole, name, Whole(head, parts, spec.part_field))

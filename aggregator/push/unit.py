@@ -27,7 +27,16 @@ class Built:
     What could not be made is what the view of the key *only_for* had before, and nobody else's.
     """
 
-    __slots__ = ("asked", "facts", "only_for", "problems", "resources", "spec", "unit", "views")
+    __slots__ = (
+        "asked",
+        "facts",
+        "only_for",
+        "problems",
+        "resources",
+        "spec",
+        "unit",
+        "views",
+    )
 
     def __init__(
         self,
@@ -51,6 +60,10 @@ class Built:
         if self.only_for is not None:
             return self.only_for == key
         return all(key.answer(*question) == answer for question, answer in self.asked)
+
+    def asks(self, questions: frozenset[str]) -> bool:
+        """Whether the answer to one of *questions* went into it."""
+        return self.only_for is not None or any(each in questions for (each, _), _ in self.asked)
 
 
 class UnitStore:

@@ -63,6 +63,23 @@ class ViewKey(Struct, frozen=True):
             case _:
                 return getattr(self, question)
 
+    def differing(self, other: "ViewKey") -> frozenset[str]:
+        """The questions to which another class may answer differently."""
+        return frozenset(
+            question
+            for question, attribute in _ANSWERED_BY.items()
+            if getattr(self, attribute) != getattr(other, attribute)
+        )
+
+
+_ANSWERED_BY: Final = {name: name for name in ViewKey.__struct_fields__} | {
+    "in_namespace": "namespace",
+    "matches": "selectors",
+    "label": "labels",
+    "generator": "client",
+}
+"""The attribute that each question is about."""
+
 
 def key_of(proxy: Proxy, world: World, *, vhds: bool, attributes: frozenset[str]) -> ViewKey:
     """The view of a proxy, as the world's selectors and Sidecars place it.

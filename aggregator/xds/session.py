@@ -330,10 +330,10 @@ class Session:
         plan: Plan | None = None
         if subscription.simple and not self._order_matters(subscription):
             key = (
-                view.number,
-                view.generation,
+                view.content(subscription.kind.type_url),
                 subscription.kind.type_url,
                 self.delta,
+                subscription.booted,
                 id(subscription.known),
                 None if subscription.wildcard else subscription.names,
                 None if subscription.everything_dirty else subscription.dirty,

@@ -101,11 +101,9 @@ def test_snapshot_is_the_same_object_until_something_changes() -> None:
     view.finish()
     first = view.snapshot(CLUSTER.type_url)
     assert view.snapshot(CLUSTER.type_url) is first
-    generation = view.generation
     install(view, CLUSTERS, "h", resource(CLUSTER, "a", "new"))
     view.finish()
     assert view.snapshot(CLUSTER.type_url) is not first
-    assert view.generation == generation + 1
     assert first.resources["a"].body == b""
     assert view.snapshot(ROUTE.type_url) is Known.EMPTY
 
@@ -194,3 +192,47 @@ def test_parts_stay_apart_for_clients_that_take_them_so() -> None:
     view.finish()
     install(view, VIRTUAL_HOSTS, "a", host("80/a", "other"))
     assert diff_of(view) == {"VirtualHost": {"80/a"}}
+
+
+def test_content_is_equal_whatever_way_led_there() -> None:
+    """Views that have the same share the responses of their clients."""
+    one, other = view_of(), view_of()
+    install(one, CLUSTERS, "h", resource(CLUSTER, "a", "old"), resource(CLUSTER, "b"))
+    install(one, CLUSTERS, "h", resource(CLUSTER, "a", "new"))
+    install(other, CLUSTERS, "h", resource(CLUSTER, "a", "new"))
+
+    assert one.content(CLUSTER.type_url) == other.content(CLUSTER.type_url)
+    assert one.content(ROUTE.type_url) == other.content(ROUTE.type_url)
+
+
+def test_content_tells_states_apart() -> None:
+    """A response for another state would be a wrong one."""
+    view = view_of()
+    seen = {view.content(CLUSTER.type_url)}
+    for resources in (
+        [resource(CLUSTER, "a", "1")],
+        [resource(CLUSTER, "a", "2")],
+        [resource(CLUSTER, "b", "1")],
+        [resource(CLUSTER, "a", "1"), resource(CLUSTER, "b", "2")],
+        [resource(CLUSTER, "a", "2"), resource(CLUSTER, "b", "1")],
+    ):
+        install(view, CLUSTERS, "h", *resources)
+        seen.add(view.content(CLUSTER.type_url))
+    assert len(seen) == 6
+    take_away(view, CLUSTERS, "h")
+    assert view.content(CLUSTER.type_url) in seen
+
+
+def test_view_made_like_another_goes_its_own_way() -> None:
+    """What changes in one of them must not change in the other."""
+    first = view_of()
+    install(first, CLUSTERS, "h", resource(CLUSTER, "a"), resource(CLUSTER, "b"))
+    first.finish()
+    second = first.branch(first.key)
+    assert all({first, second} <= built.views for built in second.units.values())
+
+    install(second, CLUSTERS, "h", resource(CLUSTER, "b"))
+    assert diff_of(second) == {"Cluster": {"a"}}
+    assert set(bodies(second, CLUSTER)) == {"b"}
+    assert diff_of(first) == {}
+    assert set(bodies(first, CLUSTER)) == {"a", "b"}

@@ -261,6 +261,30 @@ def test_proxies_that_differ_in_what_is_read_are_of_different_views(change: dict
     assert key(world) != key(world, msgspec.structs.replace(PROXY, **change))
 
 
+@pytest.mark.parametrize(
+    ("change", "question"),
+    [
+        ({"client": "grpc"}, ("generator", None)),
+        ({"kind": "router"}, ("kind", None)),
+        ({"namespace": "bank"}, ("in_namespace", frozenset({"bank"}))),
+        ({"locality": Locality("us")}, ("locality", None)),
+        ({"vhds": False}, ("vhds", None)),
+        ({"selectors": frozenset({labels_of({"app": "x"})})}, ("matches", labels_of({"app": "x"}))),
+        ({"labels": labels_of({"rack": "1"})}, ("label", "rack")),
+    ],
+    ids=str,
+)
+def test_question_that_classes_answer_differently_is_known_to_differ(
+    change: dict[str, Any], question: tuple[str, Any]
+) -> None:
+    """A class of proxies starts from what another one has, but for what asked such a question."""
+    one = key(world_of())
+    other = msgspec.structs.replace(one, **change)
+    assert one.answer(*question) != other.answer(*question)
+    assert question[0] in one.differing(other)
+    assert one.differing(one) == frozenset()
+
+
 def test_attributes_that_nobody_reads_do_not_split_views() -> None:
     """A mesh whose rules do not care for localities has fewer views."""
     other = msgspec.structs.replace(
