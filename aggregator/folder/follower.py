@@ -107,6 +107,8 @@ class _Run:
         listed = time.monotonic()
         while True:
             changed = await self._watch.wait(_CHECK)
+            if self._watch.ended:
+                return
             batch = await asyncio.to_thread(self._reader.take, changed, self._committer.memory)
             if not batch.same_folder:
                 return

@@ -55,6 +55,9 @@ class Watch:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.failure = ""
+        self.ended = False
+        """Whether the folder went, after which nothing more is told: not even of another one in its
+        place, which may have the same inode."""
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -119,6 +122,7 @@ class Watch:
             async with aclosing(batches):
                 async for batch in batches:
                     paths = set(self._relative(path for _, path in batch))
+                    self.ended |= (Change.deleted, str(self._path)) in batch
                     if self._on_event is not None:
                         self._on_event(time.monotonic(), paths)
                     self._changed |= paths

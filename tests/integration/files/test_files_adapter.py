@@ -439,6 +439,19 @@ async def test_another_folder_in_its_place_is_followed(folder: Path) -> None:
         await eventually(lambda: follower.addresses("a") == ["10.0.0.3"])
 
 
+async def test_a_folder_that_is_made_anew_at_once_is_followed(folder: Path, tmp_path: Path) -> None:
+    """It may have the inode of the one before, whose watch tells nothing of it."""
+    (folder / "a.yaml").write_text(text("a", "10.0.0.1"))
+    async with following(folder) as follower:
+        folder.rename(tmp_path / "old")
+        shutil.rmtree(tmp_path / "old")
+        folder.mkdir()
+        (folder / "a.yaml").write_text(text("a", "10.0.0.2"))
+        await eventually(lambda: follower.addresses("a") == ["10.0.0.2"])
+        replace(folder / "a.yaml", text("a", "10.0.0.3"))
+        await eventually(lambda: follower.addresses("a") == ["10.0.0.3"])
+
+
 async def test_a_single_file_is_followed(tmp_path: Path) -> None:
     """Also when it is replaced, which gives it another inode."""
     path = tmp_path / "services.yaml"
