@@ -114,6 +114,13 @@ def replace(path: Path, content: str) -> None:
     temporary.rename(path)
 
 
+def make_anew(folder: Path, aside: Path) -> None:
+    """Have another, empty folder in its place."""
+    move(folder, aside)
+    shutil.rmtree(aside)
+    folder.mkdir()
+
+
 def move(folder: Path, target: Path) -> None:
     """Move a folder away."""
     folder.rename(target)
@@ -443,9 +450,7 @@ async def test_a_folder_that_is_made_anew_at_once_is_followed(folder: Path, tmp_
     """It may have the inode of the one before, whose watch tells nothing of it."""
     (folder / "a.yaml").write_text(text("a", "10.0.0.1"))
     async with following(folder) as follower:
-        folder.rename(tmp_path / "old")
-        shutil.rmtree(tmp_path / "old")
-        folder.mkdir()
+        make_anew(folder, tmp_path / "old")
         (folder / "a.yaml").write_text(text("a", "10.0.0.2"))
         await eventually(lambda: follower.addresses("a") == ["10.0.0.2"])
         replace(folder / "a.yaml", text("a", "10.0.0.3"))
