@@ -1,0 +1,1 @@
+"""Reads services, rules and datacenters from Consul."""
