@@ -19,16 +19,18 @@ class CommandFolder(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All modules of the folder."""
-        return sorted(info.name for info in pkgutil.iter_modules(commands.__path__))
+        """All modules of the folder; dashes stand for the underscores of their names."""
+        found = (info.name for info in pkgutil.iter_modules(commands.__path__))
+        return sorted(name.replace("_", "-") for name in found)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module that declares the command."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = importlib.import_module(f"{commands.__name__}.{cmd_name}").COMMAND
+        module = f"{commands.__name__}.{cmd_name.replace('-', '_')}"
+        command = importlib.import_module(module).COMMAND
         if not isinstance(command, click.Command):
-            message = f"{commands.__name__}.{cmd_name}.COMMAND is no command"
+            message = f"{module}.COMMAND is no command"
             raise TypeError(message)
         return command
 

@@ -29,7 +29,8 @@ def test_every_module_of_the_folder_is_a_command_of_its_name() -> None:
         assert command is not None
         assert command.name == name
         assert command.help
-    assert {path.stem for path in Path(commands.__path__[0]).glob("[!_]*.py")} == set(names)
+    modules = {path.stem for path in Path(commands.__path__[0]).glob("[!_]*.py")}
+    assert {module.replace("_", "-") for module in modules} == set(names)
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
