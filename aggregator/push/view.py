@@ -364,8 +364,11 @@ class RecordingView(View):
 
     def configs(self, kind: str, host: str) -> tuple[Config, ...]:
         self._check_kind(kind)
-        self.facts.add((w.CONFIG_HOST, (kind, host)))
-        found = self._world.by_config_host.get((kind, host), ())
+        question = (kind, host)
+        self.facts.add((w.CONFIG_HOST, question))
+        found = self._world.by_config_host.get(question)
+        if not found:  # which is so for nearly all of the wildcards that could match a host
+            return ()
         return tuple(
             each for each in found if self._exported(each.namespace, self._export_of(each))
         )
