@@ -206,8 +206,6 @@ def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Even
         domain=settings.domain,
         mesh=settings.mesh,
     )
-    aggregate.set_networks(settings.networks)
-    aggregate.set_merge_rules(settings.merge)
     generators = _generators()
     engine = Engine(
         aggregate,
@@ -220,6 +218,8 @@ def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Even
         clock=time.monotonic,
         on_first_view=collector.settle,
     )
+    aggregate.set_networks(settings.networks)
+    aggregate.set_merge_rules(settings.merge)
     supervisor = Supervisor(aggregate, decode_announced=decode_announced)
     supervisor.apply(settings.registries)
     types = {type_url: specs[0].kind for type_url, specs in generators.items()}

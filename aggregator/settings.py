@@ -4,7 +4,7 @@ Read once per start or reload; every problem is reported at once, with its line.
 never inline.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -243,13 +243,15 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     if form is not None:
         problems.extend(validate_mesh(form.mesh, "mesh", document.position))
         problems.extend(validate_networks(form.networks, document.position))
-        problems.extend(_validate_merge(form, document.position))
     tls = form.listen.grpc_tls if form is not None else None
     if tls is not None and tls.require_client_cert and not tls.client_ca:
         field = "listen.grpc_tls.require_client_cert"
         message = "client certificates can only be required with a `client_ca` to verify them"
         problems.append(Problem(document.position(field), field, message))
     registries = _registries(document, base, load, problems)
+    if form is not None and len(registries) == len(form.registries):
+        known = _known_registries(registries, load)
+        problems.extend(_validate_merge(form.merge, known, document.position))
     if form is None or any(problem.severity is Severity.ERROR for problem in problems):
         raise ConfigError(tuple(sorted(set(problems))))
     problems.extend(unused)
@@ -307,13 +309,21 @@ def override(settings: Settings, *, grpc: str | None, http: str | None) -> Setti
     return structs.replace(settings, listen=listen)
 
 
-def _validate_merge(form: SettingsForm, position: Position) -> list[Problem]:
-    """Demand of each entry what its policy needs, and nothing that it does not heed.
+def _known_registries(
+    registries: Sequence[RegistrySettings], load: LoadAdapter
+) -> frozenset[str] | None:
+    """The names of all registries; None if some announce others, which may have any name."""
+    if any(load(each.type, each.context.origin).announced for each in registries):
+        return None
+    return frozenset(each.name for each in registries)
 
-    Names of registries cannot be checked: one that another registry announces may still come.
-    """
+
+def _validate_merge(
+    entries: Iterable[Merge], known: frozenset[str] | None, position: Position
+) -> list[Problem]:
+    """Demand of each entry what its policy needs, and nothing that it does not heed."""
     report = Report(Origin())
-    for index, merge in enumerate(form.merge):
+    for index, merge in enumerate(entries):
         path = f"merge[{index}]"
         for number, host in enumerate(merge.hosts):
             check_host(report, f"{path}.hosts[{number}]", host, wildcard=True)
@@ -322,6 +332,11 @@ def _validate_merge(form: SettingsForm, position: Position) -> list[Problem]:
             report.error(f"{path}.registries", f"policy {merge.policy} has no order")
         if len(set(merge.registries)) < len(merge.registries):
             report.error(f"{path}.registries", "a registry is named twice")
+        named = {f"{path}.registries[{n}]": name for n, name in enumerate(merge.registries)}
+        named |= {field_path(f"{path}.weights", name): name for name in merge.weights}
+        for where, name in named.items():
+            if known is not None and name not in known:
+                report.error(where, f"no registry is named {name!r}{suggest(name, tuple(known))}")
         if merge.policy is not MergeMode.WEIGHTS:
             if merge.weights:
                 report.error(f"{path}.weights", f"policy {merge.policy} has no weights")

@@ -14,6 +14,7 @@ SCHEMA: dict[str, Any] = json.loads(json.dumps(settings_schema()))
 SECTIONS = {
     "registries": ("registries", None),
     "mesh": ("mesh", "MeshConfig"),
+    "merge": ("merge", "Merge"),
     "listen": ("listen", "Listen"),
     "grpc_tls": ("listen", "TlsListen"),
     "push": ("push", "Push"),

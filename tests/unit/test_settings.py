@@ -6,6 +6,7 @@ import pytest
 from msgspec import Struct
 
 from aggregator.model.errors import ConfigError, Origin, Problem
+from aggregator.model.policy import MergeMode
 from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext
 from aggregator.quantity import Address, Size
 from aggregator.registry.guard import GuardSettings
@@ -18,6 +19,7 @@ from aggregator.registry.mapping import (
     ServiceFilter,
 )
 from aggregator.registry.settings import ABSENCE_GRACE, Handling
+from aggregator.registry.sharing import MergeRule
 from aggregator.settings import decode_settings, embedded_settings, load_settings, override
 from config.duration import Duration
 
@@ -220,8 +222,8 @@ def test_mesh_values_that_envoy_would_refuse_are_refused() -> None:
     ]
 
 
-def test_networks_are_accepted_with_a_warning() -> None:
-    """Nobody should believe that a setting works which nothing reads yet."""
+def test_networks_are_read_under_istios_names() -> None:
+    """A MeshNetworks can be brought along."""
     settings = decode_settings(
         b"""
 registries: [{name: a, type: shelf, path: x}]
@@ -232,8 +234,62 @@ networks:
         load,
     )
 
-    assert [str(each) for each in settings.warnings] == [
-        f"{FILE}:3: networks: accepted, but nothing uses it yet"
+    assert settings.warnings == ()
+    assert settings.networks["net1"].gateways[0].port == 15443
+
+
+def test_what_is_wrong_with_a_network_is_told() -> None:
+    """A range that nothing can be in, or a gateway that nobody can dial, helps nobody."""
+    text = """registries: [{name: a, type: shelf, path: x}]
+networks:
+  net1:
+    endpoints: [{fromCidr: 10.0.0.0/40}, {}]
+    gateways: [{address: 1.2.3, port: 15443}, {address: 1.2.3.4, locality: a/b/c/d}]
+"""
+    assert problems_of(text) == [
+        "4 networks.net1.endpoints[0].fromCidr: expected an IP address or range such as "
+        "10.0.0.0/8, found '10.0.0.0/40'",
+        "4 networks.net1.endpoints[1]: expected one of fromCidr and fromRegistry",
+        "5 networks.net1.gateways[0].address: expected an IP address, found '1.2.3'",
+        "5 networks.net1.gateways[1].locality: expected region/zone/subzone, found 'a/b/c/d'",
+        "5 networks.net1.gateways[1].port: expected a port from 1 to 65535, found 0",
+    ]
+
+
+def test_registries_share_hosts_as_the_file_says() -> None:
+    """The migration from one registry to another is an edit of this."""
+    settings = decode_settings(
+        b"""
+registries: [{name: consul, type: shelf, path: x}, {name: k8s, type: shelf, path: y}]
+merge:
+- {hosts: ["*.shop.mesh"], policy: weights, weights: {consul: 90, k8s: 10}}
+- {hosts: ["*"], policy: failover, registries: [k8s]}
+""",
+        FILE,
+        load,
+    )
+
+    assert settings.merge == (
+        MergeRule(("*.shop.mesh",), MergeMode.WEIGHTS, (), (("consul", 90), ("k8s", 10))),
+        MergeRule(("*",), MergeMode.FAILOVER, ("k8s",)),
+    )
+
+
+def test_what_is_wrong_with_sharing_is_told() -> None:
+    """A name that is misspelt would take its share of the traffic with it."""
+    text = """registries: [{name: consul, type: shelf, path: x}]
+merge:
+- {hosts: ["*.shop.mesh"], policy: weights, weights: {consul: 90, k8s: 5}}
+- {hosts: ["a b"], policy: union, registries: [consul, consul]}
+- {hosts: ["*"], policy: priority, weights: {consul: 100}}
+"""
+    assert problems_of(text) == [
+        "3 merge[0].weights: expected 100 percent in all, found 95",
+        "3 merge[0].weights.k8s: no registry is named 'k8s'; known are consul",
+        "4 merge[1].hosts[0]: 'a b' is no host name: the part 'a b' is not allowed",
+        "4 merge[1].registries: a registry is named twice",
+        "4 merge[1].registries: policy union has no order",
+        "5 merge[2].weights: policy priority has no weights",
     ]
 
 
