@@ -16,7 +16,8 @@ SERVICE_NAME: Final = "kubernetes.io/service-name"
 """The label that names the Service."""
 
 _REGION: Final = "topology.kubernetes.io/region"
-_ADDRESS_TYPES: Final = ("IPv4", "IPv6")
+ADDRESS_TYPES: Final = ("IPv4", "IPv6")
+"""The types of addresses that are endpoints; the third, FQDN, is one that nothing makes."""
 
 
 class SlicePort(Struct, frozen=True, rename="camel"):
@@ -146,8 +147,8 @@ def _check(decoded: CoreEndpointSlice, document: Document) -> None:
     report = Report(document.origin, subject)
     if not metadata.labels.get(SERVICE_NAME):
         report.error("metadata.labels", f"expected the label {SERVICE_NAME}")
-    if decoded.address_type not in _ADDRESS_TYPES:
-        known = " or ".join(_ADDRESS_TYPES)
+    if decoded.address_type not in ADDRESS_TYPES:
+        known = " or ".join(ADDRESS_TYPES)
         report.error("addressType", f"expected {known}, found {decoded.address_type!r}")
     for index, endpoint in enumerate(decoded.endpoints):
         where = f"endpoints[{index}].addresses"
