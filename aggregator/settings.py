@@ -294,9 +294,15 @@ def embedded_settings(folder: Path, load: LoadAdapter = load_adapter) -> Setting
 
 def files_registry(name: str, path: Path, load: LoadAdapter = load_adapter) -> RegistrySettings:
     """A registry that reads a folder or file and has the defaults for the rest."""
-    origin = Origin(str(path))
     data: dict[str, Any] = {"name": name, "type": "files", "path": str(path.absolute())}
-    return _registry(data, "", lambda _path: origin, path.absolute(), "cluster.local", load)
+    return lone_registry(data, Origin(str(path)), path.absolute(), load)
+
+
+def lone_registry(
+    data: Mapping[str, Any], origin: Origin, base: Path, load: LoadAdapter = load_adapter
+) -> RegistrySettings:
+    """A registry by the keys that a settings file would give it, without such a file."""
+    return _registry(data, "", lambda _path: origin, base, "cluster.local", load)
 
 
 def override(settings: Settings, *, grpc: str | None, http: str | None) -> Settings:

@@ -20,10 +20,12 @@ from adapters.etcd.client import (
     Happened,
     Page,
     connect,
+    end_of,
 )
 from adapters.etcd.decode import Read, digest_of, read_key, scope_of
 from adapters.etcd.ledger import Ledger
-from adapters.etcd.settings import EtcdSettings
+from adapters.etcd.settings import EtcdSettings, validate
+from adapters.etcd.store import open_store
 from aggregator.model.errors import AdapterUnavailableError, Origin, Problem, Severity
 from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext, RegistrySink
 from config.keyed import Section
@@ -144,7 +146,7 @@ class _Follower:
     async def _strays(self, revision: int) -> tuple[Problem, ...]:
         """Keys below the prefix that nothing reads, which are most likely slips of the pen."""
         start, found = self._prefix, []
-        for key, end in [*sorted(map(self._range, Section)), (_end_of(self._prefix), b"")]:
+        for key, end in [*sorted(map(self._range, Section)), (end_of(self._prefix), b"")]:
             try:
                 found += await self._client.some_keys(start, key, revision, _STRAYS_TOLD + 1)
             except DeniedError:
@@ -245,18 +247,13 @@ class _Follower:
 
     def _range(self, section: Section) -> tuple[bytes, bytes]:
         folder = self._prefix + section.folder.encode()
-        return folder, _end_of(folder)
+        return folder, end_of(folder)
 
     def _origin(self, key: bytes) -> Origin:
         return Origin(f"{self._context.name}:{key.decode('utf-8', 'backslashreplace')}")
 
     def _read(self, kvs: Iterable[kv_pb2.KeyValue]) -> list[Read]:
         return [read_key(kv.key, kv.value, kv.lease, self._prefix, self._context) for kv in kvs]
-
-
-def _end_of(folder: bytes) -> bytes:
-    """The first key after all those that begin with *folder*, which ends in a slash."""
-    return folder[:-1] + bytes([folder[-1] + 1])
 
 
 def _chunks(kvs: Iterable[kv_pb2.KeyValue]) -> Iterator[list[kv_pb2.KeyValue]]:
@@ -278,4 +275,12 @@ def create(context: RegistryContext, settings: EtcdSettings) -> Adapter:
     return EtcdAdapter(context, settings)
 
 
-ADAPTER: Final = AdapterSpec("etcd", EtcdSettings, create, extra="etcd", longest_wait=15.0)
+ADAPTER: Final = AdapterSpec(
+    "etcd",
+    EtcdSettings,
+    create,
+    extra="etcd",
+    longest_wait=15.0,
+    validate=validate,
+    open_store=open_store,
+)

@@ -331,6 +331,11 @@ class Watch:
                 self._reading.exception()
 
 
+def end_of(start: bytes) -> bytes:
+    """The first key after all those that begin with *start*, which does not end in 0xff."""
+    return start[:-1] + bytes([start[-1] + 1])
+
+
 def mapped(
     error: grpc.aio.AioRpcError, endpoint: str, timeout: float
 ) -> AdapterRejectedError | AdapterUnavailableError:

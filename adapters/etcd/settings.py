@@ -1,6 +1,7 @@
 """The settings of an etcd registry, as people write them."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -77,3 +78,15 @@ class EtcdSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         Meta(description="After this long without an answer a server is given up for another."),
     ] = Duration(5)
+
+
+def validate(settings: EtcdSettings) -> Iterator[tuple[str, str]]:
+    """What does not go together, by field."""
+    if settings.password_file and not settings.user:
+        yield "password_file", "there is no `user` whose password this is"
+    if len(set(settings.endpoints)) < len(settings.endpoints):
+        yield "endpoints", "the same endpoint is written twice"
+    tls = settings.tls
+    if tls is not None and bool(tls.cert) != bool(tls.key):
+        missing = "key" if tls.cert else "cert"
+        yield f"tls.{missing}", "`cert` and `key` go together"

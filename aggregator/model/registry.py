@@ -15,6 +15,7 @@ from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Problem
 from aggregator.model.secret import Redacted, Secret
 from aggregator.model.service import NOWHERE, Endpoint, Labels, Locality, Service, Workload
+from aggregator.model.store import OpenStore
 
 
 class Content(StrEnum):
@@ -207,6 +208,7 @@ class AdapterSpec(Struct, frozen=True):
     where asking again costs the registry nothing. `tells_deletions` is false where being absent
     from a listing is the only sign of a deletion, so that a service stays for a while without
     endpoints. `gives_rules` is whether its rules count unless the registry's settings say so.
+    `open_store` connects to it for writing, where that can be.
     """
 
     name: str
@@ -220,3 +222,4 @@ class AdapterSpec(Struct, frozen=True):
     gives_rules: bool = True
     validate: Callable[[Any], Iterable[tuple[str, str]]] | None = None
     announced: Callable[[Any], Mapping[str, tuple[str, Mapping[str, Any]]]] | None = None
+    open_store: Callable[[RegistryContext, Any], OpenStore] | None = None
