@@ -12,10 +12,10 @@ from aggregator.model.errors import Problem, Severity
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write *rows* to standard output."""
+    """Write *rows* to standard output; piped, a line each with tabs between, the columns first."""
     if not sys.stdout.isatty():
-        for row in rows:
-            click.echo("\t".join(row))
+        for row in (columns, *rows):
+            click.echo("\t".join(" ".join(cell.split()) for cell in row))
         return
     table = Table(*columns)
     for row in rows:

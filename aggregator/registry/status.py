@@ -18,13 +18,16 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
     """One registry at one moment.
 
     `age` is for how many seconds what it said may be out of date: 0 while in sync. Times are those
-    of the supervisor's clock, None for never. `held` names listings that the loss guard holds back.
+    of the supervisor's clock, None for never. `cluster_id` is empty for what is none; `origin` is
+    where the registry was written. `held` names listings that the loss guard holds back.
     """
 
     name: str
     type: str
     state: RegistryState
     required: bool
+    cluster_id: str = ""
+    origin: str = ""
     announced_by: str = ""
     replacing: bool = False
     last_success: float | None = None

@@ -416,6 +416,8 @@ class Supervisor:
             type=runner.settings.type,
             state=runner.state,
             required=runner.settings.required,
+            cluster_id=runner.settings.context.cluster_id,
+            origin=str(runner.settings.context.origin),
             announced_by=runner.announced_by,
             replacing=runner.replacing,
             last_success=summary.last_success,

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from msgspec import structs
-
 from aggregator.debug.proxies import PARAMETERS, ago, selected
 from aggregator.debug.sources import Sources
 from aggregator.debug.spec import Query, ViewSpec
@@ -25,8 +23,7 @@ def _read(sources: Sources, query: Query) -> object:
 def _client(proxy: Proxy, stream: Stream, now: float) -> dict[str, object]:
     session = stream.session
     return {
-        "proxy": structs.asdict(proxy)
-        | {"locality": str(proxy.locality), "labels": dict(proxy.labels)},
+        "proxy": proxy,
         "peer": stream.peer,
         "connectedSecondsAgo": ago(now, stream.connected_at),
         "protocol": "delta" if session.delta else "state of the world",

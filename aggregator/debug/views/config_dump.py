@@ -33,6 +33,7 @@ _SECRET_FIELDS: Final = frozenset(
 )
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 _SHOWN: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+_TYPES: Final = frozenset(kind.short for kind in _SHOWN)
 _DUMP: Final = TYPE_PREFIX + "envoy.admin.v3."
 
 
@@ -44,11 +45,14 @@ class _Content(Struct, frozen=True):
 def _read(sources: Sources, query: Query) -> _Content:
     if "proxyID" not in query:
         raise QueryError(400, "say which proxy: ?proxyID=<node id>, as /debug/adsz lists them")
+    types = frozenset(each for each in query.get("types", "").upper().split(",") if each)
+    for each in sorted(types - _TYPES):
+        message = f"unknown type {each!r}; known are {', '.join(sorted(_TYPES))}"
+        raise QueryError(400, message)
     resources: _Resources = {}
     # A proxy may have several streams, one for each type; of two with one type the newer counts.
     for _, stream in selected(sources, query):
         resources |= _sent(stream.session)
-    types = frozenset(each for each in query.get("types", "").upper().split(",") if each)
     return _Content(resources, types)
 
 

@@ -1,16 +1,19 @@
 """`configz`: every rule in Kubernetes' form, and everything that is wrong with what was written."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import Struct
 
+from aggregator.debug.form import camel_form
+from aggregator.debug.registries import problem_forms, problems_by_scope
 from aggregator.debug.sources import SettingsStatus, Sources
-from aggregator.debug.spec import Query, ViewSpec
+from aggregator.debug.spec import Query, ViewSpec, known_parameter
 from aggregator.model.config import Config
 from aggregator.model.errors import Problem
 from config.decode import encode_config
+from config.kind_table import kinds
 
 
 class _Content(Struct, frozen=True):
@@ -22,6 +25,7 @@ class _Content(Struct, frozen=True):
 
 
 def _read(sources: Sources, query: Query) -> _Content:
+    known_parameter(query, "kind", kinds(), "kind")
     aggregate = sources.aggregate
     found = (aggregate.config(key) for key in sorted(aggregate.config_keys()))
     return _Content(
@@ -42,27 +46,11 @@ def _wanted(config: Config, query: Query) -> bool:
 def _render(content: _Content) -> object:
     return {
         "configs": [kubernetes_form(config) for config in content.configs],
-        "settings": content.settings,
-        "problems": [
-            {"registry": registry, "scope": scope, "problems": _texts(problems)}
-            for (registry, scope), problems in sorted(content.problems.items())
-        ],
-        "conflicts": _texts(content.conflicts),
-        "unusable": _texts(content.unusable),
+        "settings": camel_form(content.settings),
+        "problems": problems_by_scope(content.problems.items()),
+        "conflicts": problem_forms(content.conflicts),
+        "unusable": problem_forms(content.unusable),
     }
-
-
-def _texts(problems: Iterable[Problem]) -> list[dict[str, object]]:
-    return [
-        {
-            "source": str(problem.origin),
-            "subject": problem.subject,
-            "path": problem.path,
-            "message": problem.message,
-            "severity": problem.severity,
-        }
-        for problem in problems
-    ]
 
 
 def kubernetes_form(config: Config) -> dict[str, Any]:

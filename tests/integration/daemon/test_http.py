@@ -3,7 +3,7 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,17 @@ async def look(running: Running, path: str) -> Any:
         assert response.status == 200, await response.text()
         assert response.content_type == "application/json"
         return await response.json()
+
+
+def names_in(value: Any, inside: str = "") -> Iterator[str]:
+    """The names of all fields; those in what users wrote are theirs."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from [] if inside in {"labels", "metadata", "spec", "parameters"} else [name]
+            yield from names_in(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from names_in(each, inside)
 
 
 async def clusters_of(running: Running) -> dict[str, Any]:
@@ -191,11 +202,43 @@ async def test_registryz_tells_who_gives_what(running: Running) -> None:
 
     (registry,) = seen["registries"]
     assert (registry["name"], registry["state"], registry["endpoints"]) == ("fed", "synced", 1)
-    assert registry["last_success_ago"] >= 0
+    assert registry["lastSuccessSecondsAgo"] >= 0
     (row,) = seen["services"]
     assert row["service"]["host"] == HOST
     assert row["contributions"][0]["registry"] == "fed"
     assert (await look(running, "registryz?host=other"))["services"] == []
+
+
+async def test_registryz_can_be_asked_for_the_registries_alone(running: Running) -> None:
+    """A table of registries does not cost a listing of the whole mesh."""
+    seen = await look(running, "registryz?services=false")
+
+    assert [each["name"] for each in seen["registries"]] == ["fed"]
+    assert seen["services"] == []
+    ((problem,),) = (scope["problems"] for scope in seen["problems"])
+    assert problem["source"] == "b.yaml:3"
+
+
+async def test_clusterz_has_a_row_for_each_cluster(running: Running) -> None:
+    """Whoever knows Istio's view finds the id and the state by the same names."""
+    (row,) = await look(running, "clusterz")
+
+    assert (row["id"], row["registry"], row["syncStatus"]) == ("fed", "fed", "synced")
+    assert (row["services"], row["endpoints"], row["reconnects"]) == (1, 1, 0)
+    assert row["lastSuccessSecondsAgo"] >= 0
+    assert row["lastError"] == row["announcedBy"] == ""
+
+
+@pytest.mark.parametrize(
+    "path", ["adsz", "syncz", "registryz", "clusterz", "endpointz", "configz", "list"]
+)
+async def test_names_in_views_are_in_camel_case(running: Running, path: str) -> None:
+    """Scripts need not know which view was written when."""
+    async with connected(running) as call:
+        await call.read()
+        seen = await look(running, path)
+
+    assert [name for name in names_in(seen) if "_" in name] == []
 
 
 async def test_endpointz_groups_endpoints_by_registry(running: Running) -> None:
@@ -339,6 +382,9 @@ async def test_config_dump_joins_virtual_hosts_and_hides_credentials(running: Ru
         ("config_dump", 400, "say which proxy"),
         ("config_dump?proxyID=nobody", 404, "no proxy 'nobody' is connected here"),
         ("endpointz?hots=x", 400, "unknown parameter 'hots'; known are host, namespace, pretty"),
+        ("configz?kind=Nope", 400, "unknown kind 'Nope'; known are DestinationRule, "),
+        ("config_dump?proxyID=a&types=cds,foo", 400, "unknown type 'FOO'; known are CDS, EDS, "),
+        ("registryz?services=no", 400, "unknown value of services 'no'; known are false, true"),
         ("nothing", 404, "Not Found"),
     ],
 )

@@ -105,12 +105,15 @@ def test_health_fails_for_an_address_that_is_none(
 def test_check_shows_what_a_settings_file_means(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Piped, the table is plain lines."""
+    """Piped, the table is plain lines, of which the first names the columns."""
     file = tmp_path / "mesh.yaml"
     file.write_text("registries: [{name: vms, type: files, path: x, namespace: shop}]\n")
 
     assert run("check", "-c", str(file)) == 0
-    assert capsys.readouterr().out == "vms\tfiles\trequired\tshop\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "registry\ttype\treadiness\tnamespace",
+        "vms\tfiles\trequired\tshop",
+    ]
 
 
 def test_check_fails_with_1_for_a_wrong_file(
