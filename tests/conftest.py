@@ -10,7 +10,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 pytest_plugins = ["tests.support.servers.fixture"]
 
 HERE: Final = Path(__file__).parent
-WATCHED: Final = (HERE / "unit", HERE / "integration")
+WATCHED: Final = (HERE / "unit", HERE / "integration", HERE / "contract")
 """The suites in which a blocking call in the event loop is a failure."""
 
 
@@ -20,6 +20,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-goldens",
         action="store_true",
         help="rewrite the expected resources of tests/golden, and delete strays",
+    )
+    parser.addoption(
+        "--contract",
+        action="append",
+        default=[],
+        metavar="MODULE:CLASS",
+        help="run tests/contract over the registry of this driver only",
+    )
+    parser.addoption(
+        "--churn-seconds",
+        type=float,
+        default=3.0,
+        help="for how long tests/contract changes services as fast as it can",
     )
 
 

@@ -38,12 +38,15 @@ class Authority:
         self.ca: Final = folder / f"{name}-ca.pem"
         self.ca.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, alternatives: Sequence[str] = ()) -> Pair:
-        """A certificate with the common name *name*, for it and *alternatives*."""
+    def issue(self, name: str, alternatives: Sequence[str] = (), *, expired: bool = False) -> Pair:
+        """A certificate with the common name *name*, for it and *alternatives*.
+
+        Takes the place of an earlier one of that name.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = [_general_name(each) for each in (name, *alternatives)]
         cert = (
-            _builder(_subject(name), self._cert.subject, key.public_key())
+            _builder(_subject(name), self._cert.subject, key.public_key(), expired=expired)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -86,9 +89,13 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    expired: bool = False,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) - timedelta(days=100 if expired else 0)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -124,7 +124,7 @@ class FaultProxy:
             connection.end(reset=reset)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port, limit=CHUNK)
+        self._server = await asyncio.start_server(self._take, LOOPBACK, self.port, limit=CHUNK)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     def _close(self) -> None:
@@ -132,12 +132,13 @@ class FaultProxy:
             self._server.close()
             self._server = None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 there = await asyncio.open_connection(*self.target, limit=CHUNK)

@@ -155,12 +155,12 @@ class EtcdClient:
 
     async def delete(self, key: str, *, prefix: bool = False) -> int:
         """Delete a key, or all below it; how many there were."""
-        answer = await self.call("kv/deleterange", _range(key, prefix=prefix))
+        answer = await self.call("kv/deleterange", key_range(key, prefix=prefix))
         return int(answer.get("deleted", 0))
 
     async def get(self, prefix: str) -> list[KeyValue]:
         """All keys below *prefix*."""
-        answer = await self.call("kv/range", _range(prefix, prefix=True))
+        answer = await self.call("kv/range", key_range(prefix, prefix=True))
         return [
             KeyValue(
                 base64.b64decode(each["key"]).decode(errors="replace"),
@@ -216,7 +216,8 @@ def _put(key: str, value: str | bytes) -> dict[str, Any]:
     return {"key": _encode(key.encode()), "value": _encode(raw)}
 
 
-def _range(key: str, *, prefix: bool) -> dict[str, str]:
+def key_range(key: str, *, prefix: bool) -> dict[str, str]:
+    """A key, or all keys that begin with it, as the gateway wants to be told."""
     raw = key.encode()
     end = {"range_end": _encode(raw[:-1] + bytes([raw[-1] + 1]))} if prefix else {}
     return {"key": _encode(raw), **end}
