@@ -14,6 +14,7 @@ from aggregator.model.registry import AdapterSpec
 
 T = TypeVar("T")
 ADAPTER_ENTRY_POINTS = "mesh_aggregator.adapters"
+_loaded: dict[str, AdapterSpec] = {}
 
 
 def find(package: str, constant: str, of: type[T]) -> dict[str, T]:
@@ -44,11 +45,17 @@ def adapter_names() -> tuple[str, ...]:
 
 
 def load_adapter(name: str, origin: Origin) -> AdapterSpec:
-    """Import the one adapter that the settings name.
+    """Import the one adapter that the settings name; asking again reads nothing.
 
     Raises ConfigError for an unknown name, and for one whose library is missing, naming the extra
     that brings it.
     """
+    if name not in _loaded:
+        _loaded[name] = _load_adapter(name, origin)
+    return _loaded[name]
+
+
+def _load_adapter(name: str, origin: Origin) -> AdapterSpec:
     if name not in adapter_names():
         known = ", ".join(adapter_names())
         raise ConfigError(

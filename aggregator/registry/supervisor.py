@@ -348,9 +348,9 @@ class Supervisor:
                 error = _cause(caught)
             else:
                 error = AdapterUnavailableError("the adapter ended by itself")
-            task = asyncio.current_task()
-            if runner.ended or (task is not None and task.cancelling()):
+            if runner.ended or self._group is None:
                 return
+            _forget_cancelling()
             await self._sleep(self._failed(runner, error, longest))
             runner.reconnects += 1
 
@@ -452,6 +452,15 @@ def _taken(item: AnnouncedRegistry, rival: RegistrySettings) -> Problem:
     what = "name" if rival.name == item.name else "cluster"
     message = f"left out: the registry {rival.name!r}{where} has that {what} already"
     return Problem(item.origin, "", message, subject=f"registry {item.name}")
+
+
+def _forget_cancelling() -> None:
+    """Undo what task groups of Python 3.11 leave behind: one whose task failed while it waited for
+    the others has cancelled us, and not taken that back.
+    """
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 def _cause(error: Exception) -> Exception:

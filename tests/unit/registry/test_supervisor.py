@@ -508,6 +508,51 @@ async def test_an_adapter_that_fails_while_it_is_ended_stays_ended() -> None:
             await task
 
 
+async def test_an_adapter_whose_task_fails_is_started_again() -> None:
+    """A task group that fails while it waits for its tasks leaves a trace of cancellation behind;
+    it must not be taken for the end of the registry.
+    """
+
+    class Grouped:
+        """Fails in a task of its own."""
+
+        runs = 0
+
+        async def run(self, _sink: RegistrySink) -> None:
+            """Wait for a task that fails."""
+            type(self).runs += 1
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._fail())
+
+        async def _fail(self) -> None:
+            await asyncio.sleep(0)
+            message = "the connection broke"
+            raise AdapterUnavailableError(message)
+
+    def load(_name: str, _origin: Origin) -> AdapterSpec:
+        return AdapterSpec("grouped", FakeSettings, lambda _context, _settings: Grouped())
+
+    clock = FakeClock()
+    supervisor = Supervisor(
+        Aggregate(lambda _changes: None, clock=clock),
+        load_adapter=load,
+        clock=clock,
+        sleep=clock.sleep,
+        jitter=lambda: 1.0,
+        in_thread=inline,
+    )
+    supervisor.apply([registry("east")])
+    task = asyncio.create_task(supervisor.run())
+    await settle()
+    assert supervisor.status()[0].last_error == "the connection broke"
+    await clock.advance(60.0)
+    await settle()
+    assert Grouped.runs > 2
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 # Announced registries
 
 
