@@ -29,6 +29,7 @@ API_VERSION: Final = "mesh-aggregator/v1"
 SERVICE: Final = "Service"
 INSTANCE: Final = "Instance"
 _FRAME: Final = ("apiVersion", "kind")
+_NOWHERE: Final = "nowhere.invalid"
 
 
 class Section(StrEnum):
@@ -186,25 +187,28 @@ def _encode_object(document: Document, kind: str, context: RegistryContext) -> E
         if not isinstance(document.data.get(field, ""), str):
             raise ConfigError(Problem(document.position(field), field, "expected text"))
     data = document.data
-    host = data.get("host", "").lower()
-    if not host:
-        raise ConfigError(Problem(document.position("host"), "host", "required"))
-    namespace = terse_namespace(data.get("namespace", ""), host, context)
-    parts = [namespace, host]
+    missing = [Problem(document.position("host"), "host", "required")]
+    # Without a host the rest can still be looked at, so that all is told at once.
+    host = data.get("host", "").lower() or _NOWHERE
+    parts = [terse_namespace(data.get("namespace", ""), host, context), host]
     if kind == INSTANCE:
         parts.append(data.get("name") or _default_name(data))
     section = Section.INSTANCES if kind == INSTANCE else Section.SERVICES
     place = _place(section, "/".join(parts), document.origin)
-    entry = _entry(place, data, document)
-    _decode(place, {**data, **_told(place)}, document, context)
-    return entry
+    try:
+        _decode(place, {**data, **_told(place)}, document, context)
+    except ConfigError as error:
+        raise ConfigError((*(missing if host == _NOWHERE else ()), *error.problems)) from error
+    if host == _NOWHERE:
+        raise ConfigError(tuple(missing))
+    return _entry(place, data, document)
 
 
 def _default_name(data: Mapping[str, Any]) -> str:
     """Address and ports: what tells instances on one machine apart."""
     ports = data.get("ports")
     numbers = sorted({str(number) for number in ports.values()}) if isinstance(ports, dict) else []
-    return "-".join((data.get("address", ""), *numbers))
+    return "-".join((data.get("address") or "unnamed", *numbers))
 
 
 def _told(place: _Place) -> dict[str, str]:

@@ -342,7 +342,9 @@ def mapped(
     """What an error of the library means to whoever runs us."""
     # The library tells of every address that it tried, and repeats the target.
     details = (error.details() or "").rpartition("last error: ")[2]
-    text = f"{endpoint}: {details.removeprefix('etcdserver: ')}"
+    for noise in ("UNKNOWN: ", "etcdserver: "):
+        details = details.removeprefix(noise)
+    text = f"{endpoint}: {details}"
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return AdapterUnavailableError(f"{endpoint}: no answer within {timeout:g} s")

@@ -204,3 +204,10 @@ def test_a_list_of_services_is_written_to_a_key_each() -> None:
 def test_what_could_not_be_read_is_not_written(text: str, path: str) -> None:
     """A mistake is told to whoever makes it, with its place, before it is in the store."""
     assert path in [problem.path for problem in refused(text)]
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    """Who has mended one mistake is not told of the next one only then."""
+    text = INSTANCE.replace("address", "adress").replace("ports: {http: 8080}", "")
+
+    assert [problem.path for problem in refused(text)] == ["host", "adress", "address"]
