@@ -9,7 +9,7 @@ from typing import Final
 from adapters.kubernetes.client import KubernetesClient
 from adapters.kubernetes.follower import Follower
 from adapters.kubernetes.kubeconfig import Access, decode_kubeconfig, in_cluster
-from adapters.kubernetes.reflector import REAL, Chance
+from adapters.kubernetes.reflector import USUAL, Pace
 from adapters.kubernetes.settings import KubernetesSettings
 from aggregator.model.errors import ConfigError, Origin, Problem
 from aggregator.model.registry import Adapter, AdapterSpec, RegistryContext, RegistrySink
@@ -24,12 +24,12 @@ class KubernetesAdapter:
         settings: KubernetesSettings,
         *,
         environment: Mapping[str, str] | None = None,
-        chance: Chance = REAL,
+        pace: Pace = USUAL,
     ) -> None:
         self._context: Final = context
         self._settings: Final = settings
         self._environment: Final = os.environ if environment is None else environment
-        self._chance: Final = chance
+        self._pace: Final = pace
 
     async def run(self, sink: RegistrySink) -> None:
         """Feed *sink* until cancelled.
@@ -42,7 +42,7 @@ class KubernetesAdapter:
             KubernetesClient(self._load, rate=settings.requests_per_second) as client,
             asyncio.TaskGroup() as group,
         ):
-            await Follower(self._context, settings, client, group, sink, self._chance).run()
+            await Follower(self._context, settings, client, group, sink, self._pace).run()
 
     def _load(self) -> Access:
         """Read how the server is reached; raises ConfigError."""

@@ -26,7 +26,7 @@ from adapters.kubernetes.discovery import find_versions, probe
 from adapters.kubernetes.feed import BellFeed, ItemTaker, ObjectFeed, OneNamespace
 from adapters.kubernetes.problem import ProblemBook
 from adapters.kubernetes.publisher import Publisher
-from adapters.kubernetes.reflector import PATIENCE, Chance, Feed, Reflector
+from adapters.kubernetes.reflector import Feed, Pace, Reflector
 from adapters.kubernetes.resource import APIEXTENSIONS, CORE, DISCOVERY, Resource
 from adapters.kubernetes.settings import KubernetesSettings
 from adapters.kubernetes.table import Taker
@@ -38,9 +38,6 @@ from aggregator.model.errors import (
 )
 from aggregator.model.registry import Content, RegistryContext, RegistrySink
 from config.kind_table import kinds
-
-POLL_SECONDS: Final = 15.0
-"""How often the server is asked which kinds it has, and by this whether it answers."""
 
 _OFTEN_SECONDS: Final = 0.25
 _OFTEN_FOR: Final = 5.0
@@ -72,14 +69,14 @@ class Follower:
         client: KubernetesClient,
         group: asyncio.TaskGroup,
         sink: RegistrySink,
-        chance: Chance,
+        pace: Pace,
     ) -> None:
         self._context: Final = context
         self._settings: Final = settings
         self._client: Final = client
         self._group: Final = group
         self._sink: Final = sink
-        self._chance: Final = chance
+        self._pace: Final = pace
         self._log: Final = logger.bind(adapter=context.name, cluster_id=context.cluster_id)
         self._problems: Final = ProblemBook(sink)
         self._publisher: Final = Publisher(sink, context.name)
@@ -180,12 +177,12 @@ class Follower:
         while True:
             if self._catalog.needs_node_addresses:
                 self._learn_node_addresses()
-            hurried = self._chance.clock() < often_until or bool(self._missing_since)
+            hurried = self._pace.clock() < often_until or bool(self._missing_since)
             try:
-                async with asyncio.timeout(_OFTEN_SECONDS if hurried else POLL_SECONDS):
+                async with asyncio.timeout(_OFTEN_SECONDS if hurried else self._pace.poll):
                     await self._bell.wait()
                 self._bell.clear()
-                often_until = self._chance.clock() + _OFTEN_FOR
+                often_until = self._pace.clock() + _OFTEN_FOR
             except TimeoutError:
                 pass
             await self._discover_patiently()
@@ -195,13 +192,13 @@ class Follower:
         try:
             await self._discover()
         except AdapterUnavailableError:
-            now = self._chance.clock()
+            now = self._pace.clock()
             if self._failing_since is None:
                 self._failing_since = now
-            elif now - self._failing_since >= PATIENCE:
+            elif now - self._failing_since >= self._pace.patience:
                 raise
             self._bell.set()
-            await self._chance.sleep(1.0)
+            await self._pace.sleep(1.0)
         else:
             self._failing_since = None
 
@@ -252,8 +249,8 @@ class Follower:
 
     def _miss(self, plural: str) -> None:
         """A kind is not there; once that is sure, neither are its rules."""
-        since = self._missing_since.setdefault(plural, self._chance.clock())
-        if self._chance.clock() - since < _GONE_SECONDS:
+        since = self._missing_since.setdefault(plural, self._pace.clock())
+        if self._pace.clock() - since < _GONE_SECONDS:
             return
         del self._missing_since[plural]
         for each in self._rules.pop(plural):
@@ -274,7 +271,7 @@ class Follower:
             resource,
             feed,
             page_size=self._settings.page_size,
-            chance=self._chance,
+            pace=self._pace,
         )
         task = self._group.create_task(reflector.run(), name=f"watch {resource.path}")
         return _Watched(resource, reflector, task)

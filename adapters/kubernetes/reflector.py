@@ -7,7 +7,8 @@ the server answers at all.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 import msgspec
@@ -18,17 +19,12 @@ from adapters.kubernetes.client import (
     METADATA,
     METADATA_LIST,
     ApiError,
-    KubernetesClient,
     Status,
 )
 from adapters.kubernetes.resource import Lines, Resource, decode_event, decode_page, version_of
 from aggregator.model.errors import AdapterUnavailableError
 
 SHORTEST_WAIT: Final = 0.1
-LONGEST_WAIT: Final = 30.0
-PATIENCE: Final = 5.0
-"""Seconds of failures after which they are reported, or the adapter is started anew."""
-
 WATCH_SECONDS: Final = 300
 _TRIES: Final = 3
 """After so many failures in a row a watch gives up its version and lists again."""
@@ -59,15 +55,37 @@ class Feed(Protocol):
         """The server does not tell, for this reason; None ends that."""
 
 
-class Chance(Struct, frozen=True):
-    """Time and chance, which tests replace."""
+class Source(Protocol):
+    """The part of a client that is needed here; see KubernetesClient for what it raises."""
 
+    async def get(
+        self, path: str, params: Mapping[str, str] | None = None, *, accept: str = JSON
+    ) -> bytes:
+        """The whole answer."""
+
+    def watch(
+        self, path: str, params: Mapping[str, str], *, accept: str = JSON
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The pieces of an answer that has no end."""
+
+
+class Pace(Struct, frozen=True):
+    """How long is waited, with time and chance, which tests replace.
+
+    Failures that last for `patience` seconds are reported, or the adapter is started anew. `poll`
+    is how often the server is asked which kinds it has, and by this whether it answers; `longest`
+    bounds the waits of a resource that the server refuses.
+    """
+
+    patience: float = 5.0
+    poll: float = 15.0
+    longest: float = 30.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
 
 
-REAL: Final = Chance()
+USUAL: Final = Pace()
 
 
 class Reflector:
@@ -75,18 +93,18 @@ class Reflector:
 
     def __init__(
         self,
-        client: KubernetesClient,
+        client: Source,
         resource: Resource,
         feed: Feed,
         *,
         page_size: int,
-        chance: Chance = REAL,
+        pace: Pace = USUAL,
     ) -> None:
         self._client: Final = client
         self._resource: Final = resource
         self._feed: Final = feed
         self._page_size: Final = page_size
-        self._chance: Final = chance
+        self._pace: Final = pace
         self._version = ""
         self._failures = 0
         self._failing_since: float | None = None
@@ -103,7 +121,7 @@ class Reflector:
         while True:
             wait = await self._once()
             if wait:
-                await self._chance.sleep(wait)
+                await self._pace.sleep(wait)
 
     async def _once(self) -> float:
         """List if that is needed, and watch until it ends; how long to wait then."""
@@ -141,7 +159,7 @@ class Reflector:
         self._version = page.metadata.resource_version
 
     async def _watch(self) -> None:
-        seconds = WATCH_SECONDS * (1 + self._chance.random())
+        seconds = WATCH_SECONDS * (1 + self._pace.random())
         params = {
             "watch": "1",
             "resourceVersion": self._version,
@@ -153,7 +171,7 @@ class Reflector:
         path = self._resource.path
         accept = METADATA if self._resource.metadata_only else JSON
         async with self._client.watch(path, params, accept=accept) as pieces:
-            self._watching_since = self._chance.clock()
+            self._watching_since = self._pace.clock()
             self.forbidden = False
             self._feed.refused(None)
             turn = time.perf_counter()
@@ -182,7 +200,7 @@ class Reflector:
 
     def _has_lasted(self) -> bool:
         since = self._watching_since
-        lasted = since is not None and self._chance.clock() - since >= _LASTED
+        lasted = since is not None and self._pace.clock() - since >= _LASTED
         if lasted:
             self._works()
         return lasted
@@ -190,20 +208,20 @@ class Reflector:
     def _failed(self) -> None:
         self._failures += 1
         if self._failing_since is None:
-            self._failing_since = self._chance.clock()
+            self._failing_since = self._pace.clock()
         if self._failures >= _TRIES:
             self._version = ""
 
     def _impatient(self) -> bool:
         since = self._failing_since
-        return since is not None and self._chance.clock() - since >= PATIENCE
+        return since is not None and self._pace.clock() - since >= self._pace.patience
 
     def _back_off(self, longest: float) -> float:
         """Nothing after the first failure; then more and more, with full jitter."""
         if self._failures <= 1:
             return 0.0
         most = min(longest, SHORTEST_WAIT * 2.0 ** min(self._failures, 16))
-        return float(self._chance.random() * most)
+        return float(self._pace.random() * most)
 
     def _unanswered(self, error: AdapterUnavailableError) -> float:
         if not self.settled.is_set():
@@ -217,14 +235,14 @@ class Reflector:
         if error.expired:
             self._failed()
             self._version = ""
-            return self._back_off(LONGEST_WAIT)
+            return self._back_off(self._pace.longest)
         if error.forbidden or error.absent:
             # Where only the watch is forbidden, listing now and then is what is left.
             self._version = ""
             self.forbidden = error.forbidden
             self._feed.refused(error)
             self.settled.set()
-            return LONGEST_WAIT
+            return self._pace.longest
         self._failed()
         if self._impatient():
             if not self.settled.is_set() and not self._resource.optional:
@@ -232,7 +250,7 @@ class Reflector:
                 raise AdapterUnavailableError(message) from error
             self._feed.refused(error)
             self.settled.set()
-        return max(error.retry_after, self._back_off(LONGEST_WAIT))
+        return max(error.retry_after, self._back_off(self._pace.longest))
 
 
 def _error_of(raw: Raw) -> ApiError:
