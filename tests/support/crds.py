@@ -1,5 +1,6 @@
 """The definitions of traffic rules, on the API servers of tests: ours, and those of Istio."""
 
+import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
@@ -29,7 +30,7 @@ def istio_crds() -> tuple[Json, ...]:
     """What Istio installs of the networking group, out of its Go module."""
     command = [find_go(), "mod", "download", "-json", ISTIO]
     answer = subprocess.run(command, stdout=subprocess.PIPE, cwd=Path("/"), check=True).stdout
-    folder = Path(yaml.safe_load(answer)["Dir"])
+    folder = Path(json.loads(answer)["Dir"])
     text = (folder / "kubernetes" / "customresourcedefinitions.gen.yaml").read_bytes()
     found = (each for each in yaml.load_all(text, Loader=_LOADER) if each)
     return tuple(each for each in found if each["spec"]["group"] == "networking.istio.io")
