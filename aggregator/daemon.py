@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,8 +30,10 @@ from aggregator.push.engine import Engine, PushSettings
 from aggregator.push.metrics import Metrics
 from aggregator.quantity import Address
 from aggregator.registry.aggregate import Aggregate
+from aggregator.registry.archive import Archive
+from aggregator.registry.keeper import Keeper
 from aggregator.registry.supervisor import Supervisor
-from aggregator.settings import Push, Settings, TlsListen, decode_announced
+from aggregator.settings import Push, Settings, State, TlsListen, decode_announced
 from aggregator.xds.server import TlsFiles, XdsServer
 from config.kind_table import kinds
 
@@ -63,7 +65,9 @@ class Daemon:
         self._reload: Final = asyncio.Event()
         self._metrics: Final = CollectorRegistry()
         self._ready: Final = asyncio.Event()
-        self._sources: Final = _compose(settings, self._metrics, self._ready)
+        archive = _archive(settings.state, os.environ)
+        self._sources: Final = _compose(settings, self._metrics, self._ready, archive)
+        self._keeper: Final = _keeper(self._sources, archive)
         self._app: Final = build_app(self._sources, self._metrics)
 
     async def run(self) -> None:
@@ -82,6 +86,8 @@ class Daemon:
                 logger.info("daemon_stopping")
                 self._notifier.stopping()
                 await self._sources.server.aclose(GRACE_SECONDS)
+                if self._keeper is not None:
+                    await self._keeper.flush()
                 for task in tasks:
                     task.cancel()
         logger.info("daemon_stopped")
@@ -94,6 +100,7 @@ class Daemon:
             self._watch_file(),
             self._follow_reloads(),
             self._stay_alive(),
+            *((self._keeper.run(),) if self._keeper is not None else ()),
             Collector(lambda: self._sources.engine.idle, lambda: self._sources.server.ended).run(),
         )
 
@@ -198,7 +205,12 @@ class Daemon:
         self._stop.set()
 
 
-def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Event) -> Sources:
+def _compose(
+    settings: Settings,
+    metrics: CollectorRegistry,
+    ready: asyncio.Event,
+    archive: Archive | None,
+) -> Sources:
     """Make the parts and join them; nothing runs yet."""
     aggregate = Aggregate(
         lambda changes: engine.submit(changes),
@@ -220,7 +232,11 @@ def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Even
     )
     aggregate.set_networks(settings.networks)
     aggregate.set_merge_rules(settings.merge)
-    supervisor = Supervisor(aggregate, decode_announced=decode_announced)
+    supervisor = Supervisor(
+        aggregate,
+        decode_announced=decode_announced,
+        recall=archive.recall if archive is not None else None,
+    )
     supervisor.apply(settings.registries)
     types = {type_url: specs[0].kind for type_url, specs in generators.items()}
     server = XdsServer(engine, types, ready=ready)
@@ -228,6 +244,20 @@ def _compose(settings: Settings, metrics: CollectorRegistry, ready: asyncio.Even
     sources = Sources(aggregate, supervisor, engine, server, status)
     metrics.register(StateCollector(sources))
     return sources
+
+
+def _archive(state: State, environ: Mapping[str, str]) -> Archive | None:
+    """Where state is kept; the service manager may name several folders, of which the first is
+    ours.
+    """
+    folder = state.dir or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Archive(Path(folder), state.max_age) if folder else None
+
+
+def _keeper(sources: Sources, archive: Archive | None) -> Keeper | None:
+    if archive is None:
+        return None
+    return Keeper(sources.aggregate, archive, sources.supervisor.status)
 
 
 def _generators() -> GeneratorTable:
@@ -251,7 +281,9 @@ def _push_settings(push: Push) -> PushSettings:
 def _needs_restart(old: Settings, new: Settings) -> list[str]:
     """Sections that differ and are only read at the start."""
     return [
-        name for name in ("listen", "push", "domain") if getattr(old, name) != getattr(new, name)
+        name
+        for name in ("listen", "push", "domain", "state")
+        if getattr(old, name) != getattr(new, name)
     ]
 
 

@@ -16,7 +16,9 @@ from aggregator.model.errors import ConfigError, Origin, Problem, Severity
 from aggregator.model.policy import MergeMode
 from aggregator.model.registry import AdapterSpec, AnnouncedRegistry, RegistryContext
 from aggregator.quantity import Address, Size
-from aggregator.registry.settings import RegistrySettings
+from aggregator.registry.guard import GuardSettings
+from aggregator.registry.mapping import MappingRules, validate_mapping
+from aggregator.registry.settings import ABSENCE_GRACE, Handling, RegistrySettings
 from aggregator.registry.sharing import MergeRule
 from config.check import Report, check_host
 from config.documents import Document, Position, field_path, read_documents
@@ -82,6 +84,19 @@ class RegistryForm(Struct, frozen=True, forbid_unknown_fields=True):
     cluster_id: Annotated[
         str, about("The cluster that its endpoints belong to, where there is one.")
     ] = ""
+    deletion_grace: Annotated[
+        Duration | None,
+        about(
+            "How long a service stays, without endpoints, that a listing lacks. "
+            "10m where absence is the only sign of a deletion, else 0s."
+        ),
+    ] = None
+    guard: Annotated[
+        GuardSettings, about("When a loss that nobody ordered is held back, and for how long.")
+    ] = GuardSettings()
+    mapping: Annotated[
+        MappingRules, about("What becomes of its services, endpoints and labels.")
+    ] = MappingRules()
 
 
 class TlsListen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +150,21 @@ class Push(Struct, frozen=True, forbid_unknown_fields=True):
         Duration,
         about("How long a type waits for those before it, where each has a stream of its own."),
     ] = Duration(1)
+
+
+class State(Struct, frozen=True, forbid_unknown_fields=True):
+    """The last good state of each registry, kept over restarts."""
+
+    dir: Annotated[
+        str,
+        about(
+            "Folder to keep it in. By default the service manager's STATE_DIRECTORY; nothing is "
+            "kept where there is neither."
+        ),
+    ] = ""
+    max_age: Annotated[
+        Duration, about("State of registries that were last in sync longer ago is not used.")
+    ] = Duration(86400)
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,6 +228,7 @@ class SettingsForm(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     listen: Annotated[Listen, about("Where the servers listen.")] = Listen()
     push: Annotated[Push, about("How changes reach proxies.")] = Push()
+    state: Annotated[State, about("What is kept over restarts.")] = State()
     log: Annotated[Log, about("What is written to standard error.")] = Log()
 
 
@@ -211,6 +242,7 @@ class Settings(Struct, frozen=True):
     merge: tuple[MergeRule, ...] = ()
     listen: Listen = Listen()
     push: Push = Push()
+    state: State = State()
     log: Log = Log()
     file: Path | None = None
     warnings: tuple[Problem, ...] = ()
@@ -266,6 +298,7 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
         ),
         listen=_resolve_listen(form.listen, base),
         push=form.push,
+        state=_resolve_state(form.state, base),
         log=form.log,
         file=file,
         warnings=tuple(problems),
@@ -404,6 +437,9 @@ def _registry(
         problems.append(Problem(place(where), where, message))
     if settings is not None:
         problems += _own_problems(spec, settings, path, place, base, domain, load)
+    for where, message in validate_mapping(form.mapping) if form is not None else ():
+        where = f"{field_path(path, 'mapping')}.{where}"
+        problems.append(Problem(place(where), where, message))
     if form is None or settings is None or problems:
         raise ConfigError(tuple(problems))
     return _registry_settings(form, spec, settings, base, domain, place(path))
@@ -455,7 +491,19 @@ def _registry_settings(
         adapter=own,
         required=form.required,
         sync_timeout=form.sync_timeout,
+        handling=Handling(form.mapping, form.guard, _grace(form, spec)),
     )
+
+
+def _grace(form: RegistryForm, spec: AdapterSpec) -> float:
+    if form.deletion_grace is not None:
+        return form.deletion_grace
+    return 0.0 if spec.tells_deletions else ABSENCE_GRACE
+
+
+def _resolve_state(state: State, base: Path) -> State:
+    """Make the folder independent of the working directory."""
+    return structs.replace(state, dir=str(base / state.dir)) if state.dir else state
 
 
 def _resolve_listen(listen: Listen, base: Path) -> Listen:

@@ -8,15 +8,21 @@ from prometheus_client.registry import Collector
 
 from aggregator.debug.release import DISTRIBUTION, components
 from aggregator.debug.sources import Sources
-from aggregator.registry.status import RegistryState, RegistryStatus
+from aggregator.registry.status import Reason, RegistryState, RegistryStatus
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[RegistryStatus], float]], ...]] = (
     ("services", "Services that a registry gives.", lambda each: each.services),
     ("endpoints", "Endpoints that a registry gives.", lambda each: each.endpoints),
     ("configs", "Traffic rules that a registry gives.", lambda each: each.configs),
     ("workloads", "Workloads that a registry gives.", lambda each: each.workloads),
+    ("skipped", "Objects of a registry that are left out for an error.", lambda each: each.skipped),
+    (
+        "lingering",
+        "Services without endpoints that wait for the end of their deletion grace.",
+        lambda each: each.lingering,
+    ),
     ("problems", "Problems in what a registry gives.", lambda each: each.problems),
-    ("held", "Listings that the loss guard holds back.", lambda each: len(each.held)),
+    ("held", "Losses that the loss guard holds back.", lambda each: len(each.held)),
     ("age_seconds", "For how long a registry's state may be out of date.", lambda each: each.age),
     ("required", "Whether readiness waits for a registry.", lambda each: each.required),
 )
@@ -109,11 +115,19 @@ def _registry_metrics(registries: Iterable[RegistryStatus]) -> Iterable[Metric]:
     reconnects = CounterMetricFamily(
         "mesh_registry_reconnects", "Restarts of a registry's adapter.", labels=["registry"]
     )
+    failing = GaugeMetricFamily(
+        "mesh_registry_failing",
+        "1 for the reason why a registry is not in sync.",
+        labels=["registry", "reason"],
+    )
     for status in statuses:
         for possible in RegistryState:
             state.add_metric([status.name, possible], status.state is possible)
+        for reason in Reason:
+            failing.add_metric([status.name, reason], status.reason is reason)
         reconnects.add_metric([status.name], status.reconnects)
     yield state
+    yield failing
     yield reconnects
     for name, text, read in _GAUGES:
         family = GaugeMetricFamily(f"mesh_registry_{name}", text, labels=["registry"])

@@ -32,9 +32,10 @@ class Sources(Struct, frozen=True):
         """The required registries that readiness waits for; empty once ready."""
         if self.supervisor.ready():
             return []
-        return [
+        waiting = [
             f"registry {status.name} is {status.state}"
             + f" ({status.last_error})" * bool(status.last_error)
             for status in self.supervisor.status()
             if status.required and status.state in (RegistryState.STARTING, RegistryState.FAILED)
         ]
+        return waiting or ["saved state is being read"]

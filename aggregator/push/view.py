@@ -74,6 +74,7 @@ class ViewKey(Struct, frozen=True):
 
 _ANSWERED_BY: Final = {name: name for name in ViewKey.__struct_fields__} | {
     "in_namespace": "namespace",
+    "in_cluster": "cluster_id",
     "matches": "selectors",
     "label": "labels",
     "generator": "client",

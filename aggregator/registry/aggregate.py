@@ -76,6 +76,14 @@ class Summary(Struct, frozen=True):
     last_success: float | None = None
 
 
+class Said(Struct, frozen=True):
+    """All that a registry has said, and how often that has changed."""
+
+    shards: Mapping[ShardKey, Mapping[str, Item]]
+    revision: str
+    version: int
+
+
 class _Registry:
     """One registry by name: what is served of it, and what prepares to replace that."""
 
@@ -92,6 +100,7 @@ class _Registry:
         self.grace = Grace(handling.deletion_grace)
         self.refused: tuple[Problem, ...] = ()
         self.swap_due: Callable[[], None] | None = None
+        self.complete = False
         self.last_success: float | None = None
 
 
@@ -248,6 +257,20 @@ class Aggregate:
             last_success=registry.last_success,
         )
 
+    def version(self, name: str) -> int | None:
+        """How often what a registry said has changed; None before its first complete listing."""
+        registry = self._registries.get(name)
+        return registry.live.version if registry is not None and registry.complete else None
+
+    def said(self, name: str) -> Said | None:
+        """All that a registry has said, as it was told; None before its first complete listing."""
+        registry = self._registries.get(name)
+        if registry is None or not registry.complete:
+            return None
+        live = registry.live
+        shards = {shard: dict(live.said(shard)) for shard in live.shards}
+        return Said(shards, live.revision, live.version)
+
     @property
     def merge_total(self) -> int:
         """How many times a service was merged."""
@@ -271,6 +294,19 @@ class Aggregate:
             if registry.staged is not None:
                 registry.staged.remap(Mapper(handling.mapping, registry.staged_context))
             self._apply(registry.live.remap(Mapper(handling.mapping, registry.context)))
+
+    def restore(
+        self, name: str, context: RegistryContext, shards: Mapping[ShardKey, Mapping[str, Item]]
+    ) -> None:
+        """Serve what a registry said in another life, until it says otherwise itself.
+
+        Its first listings are judged by this as they would be after a mere outage.
+        """
+        registry = self._known(name, context)
+        differences = [
+            each for shard in shards for each in registry.live.replace(shard, shards[shard])
+        ]
+        self._apply(differences)
 
     def sink(
         self,
@@ -492,6 +528,7 @@ class Aggregate:
         registry, generation = sink.registry, sink.generation
         self.take_scopes(sink, frozenset(generation.mentioned))
         if generation is registry.live:
+            registry.complete = True
             if sink.on_synced:
                 sink.on_synced()
             return
@@ -687,6 +724,7 @@ class Aggregate:
         if new is None:
             return
         old, registry.live, registry.staged = registry.live, new, None
+        registry.complete = True
         same_context = registry.context == registry.staged_context
         registry.context = registry.staged_context
         registry.pending.clear()

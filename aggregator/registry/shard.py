@@ -69,7 +69,8 @@ class Generation:
     """The shards that one set of settings has filled; a replacement fills a new one.
 
     `shards` is what is served, as the mapping rules make it. What was said is kept beside it where
-    that differs, so that other rules can be applied without asking the registry again.
+    that differs, so that other rules can be applied without asking the registry again. `version`
+    grows with every change of what was said.
     """
 
     def __init__(self, registry: str, mapper: Mapper | None = None) -> None:
@@ -83,6 +84,7 @@ class Generation:
         self.weight = 0
         self.announcing: set[ShardKey] = set()
         self.revision = ""
+        self.version = 0
         self._originals: dict[ShardKey, dict[str, Item]] = {}
         self._claims = Claims()
 
@@ -174,6 +176,7 @@ class Generation:
 
     def _put_mapped(self, shard: ShardKey, key: str, item: Item | None) -> list[Difference]:
         served, reason = self._map(shard, item)
+        self.version += 1
         _keep(self._originals, shard, key, item if served is not item else None)
         _keep(self.refused, shard, key, reason or None)
         return self._serve(shard, key, served)
@@ -211,6 +214,7 @@ class Generation:
         old = items.get(key) if items else None
         if old == item:
             return []
+        self.version += 1
         if old is not None:
             self.counts.add(old, -1)
             self.weight -= weight_of(old)

@@ -26,15 +26,23 @@ from aggregator.model.errors import (
 )
 from aggregator.model.registry import AdapterSpec, AnnouncedRegistry, RegistrySink
 from aggregator.registry.aggregate import Aggregate
+from aggregator.registry.archive import Recalled
 from aggregator.registry.backoff import wait_after
 from aggregator.registry.settings import RegistrySettings
-from aggregator.registry.status import RegistryState, RegistryStatus
+from aggregator.registry.status import HeldLoss, Reason, RegistryState, RegistryStatus
 
 TICK: Final = 0.25
 LONGEST_WAIT: Final = 60.0
+STEADY: Final = 10.0
+"""Seconds in sync after which a failure is a new one: a registry that breaks off after each listing
+must not be listed twice a second.
+"""
 
 LoadAdapter = Callable[[str, Origin], AdapterSpec]
 InThread = Callable[[LoadAdapter, str, Origin], Awaitable[AdapterSpec]]
+Recall = Callable[[str, str], Awaitable[Recalled]]
+"""What an earlier process saved of a registry, by its name and type."""
+
 DecodeAnnounced = Callable[[AnnouncedRegistry, RegistrySettings], RegistrySettings]
 """Settings of an announced registry, given those of the registry that announces it."""
 
@@ -61,19 +69,25 @@ class _Runner:
         self.replacing = replacing
         self.state = RegistryState.STARTING
         self.started = now
+        self.recalled = False
+        self.warm = False
+        self.state_fault = ""
         self.synced = False
+        self.synced_at = now
         self.late = False
         self.stale_since = now
         self.failures = 0
         self.reconnects = 0
         self.last_error = ""
+        self.reason: Reason | None = None
+        self.retry_at: float | None = None
         self.ended = False
         self.task: asyncio.Task[None] | None = None
 
     @property
     def settled(self) -> bool:
-        """Whether it is in sync, or was waited for long enough."""
-        return self.synced or self.late
+        """Whether there is something to serve of it, or it was waited for long enough."""
+        return self.synced or self.warm or self.late
 
     def end(self) -> None:
         """Stop for good."""
@@ -95,6 +109,7 @@ class Supervisor:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         in_thread: InThread = asyncio.to_thread,
+        recall: Recall | None = None,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self._aggregate = aggregate
@@ -104,6 +119,7 @@ class Supervisor:
         self._sleep = sleep
         self._jitter = jitter
         self._in_thread = in_thread
+        self._recall = recall
         self._log: FilteringBoundLogger = log or structlog.get_logger(__name__)
         self._declared: tuple[RegistrySettings, ...] = ()
         self._leaving: tuple[RegistrySettings, ...] = ()
@@ -171,9 +187,12 @@ class Supervisor:
         self._update_ready()
 
     def ready(self) -> bool:
-        """Whether each required registry is in, or was waited for long enough."""
+        """Whether each required registry is in, or was waited for long enough; and whether what was
+        saved of any is served, for its absence would look like a deletion.
+        """
         return all(
-            runner.settled or not runner.settings.required for runner in self._runners.values()
+            runner.recalled and (runner.settled or not runner.settings.required)
+            for runner in self._runners.values()
         )
 
     async def wait_ready(self) -> None:
@@ -316,6 +335,7 @@ class Supervisor:
         self, settings: RegistrySettings, announced_by: str, *, replacing: bool
     ) -> _Runner:
         runner = _Runner(settings, announced_by, self._clock(), replacing=replacing)
+        runner.recalled = replacing or self._recall is None
         self._start(runner)
         return runner
 
@@ -334,6 +354,9 @@ class Supervisor:
     # Running
 
     async def _keep_running(self, runner: _Runner) -> None:
+        if self._recall is not None and not runner.recalled:
+            settings = runner.settings
+            self._recalled(runner, await self._recall(settings.name, settings.type))
         while True:
             longest = LONGEST_WAIT
             try:
@@ -351,8 +374,24 @@ class Supervisor:
             if runner.ended or self._group is None:
                 return
             _forget_cancelling()
-            await self._sleep(self._failed(runner, error, longest))
+            wait = self._failed(runner, error, longest)
+            runner.retry_at = self._clock() + wait
+            await self._sleep(wait)
+            runner.retry_at = None
             runner.reconnects += 1
+
+    def _recalled(self, runner: _Runner, recalled: Recalled) -> None:
+        """Serve what was saved of a registry while it is being read."""
+        runner.recalled = True
+        runner.state_fault = recalled.fault
+        if recalled.state is not None and not runner.ended:
+            settings = runner.settings
+            self._aggregate.restore(settings.name, settings.context, recalled.state.shards)
+            runner.warm = True
+            runner.state = RegistryState.STALE
+            runner.stale_since = self._clock() - recalled.age
+            self._about(runner).info("registry_restored", age=round(recalled.age, 1))
+        self._update_ready()
 
     def _about(self, runner: _Runner) -> FilteringBoundLogger:
         settings = runner.settings
@@ -369,8 +408,9 @@ class Supervisor:
             self._about(runner).info("registry_synced")
         runner.state = RegistryState.SYNCED
         runner.synced = True
-        runner.failures = 0
+        runner.synced_at = self._clock()
         runner.last_error = ""
+        runner.reason = None
         self._update_ready()
 
     def _swapped(self, runner: _Runner) -> None:
@@ -382,10 +422,17 @@ class Supervisor:
 
     def _failed(self, runner: _Runner, error: Exception, longest: float) -> float:
         """Note a failure; how long to wait before the next try."""
+        now = self._clock()
         if runner.state is RegistryState.SYNCED:
-            runner.stale_since = self._clock()
-        runner.state = RegistryState.DEGRADED if runner.synced else RegistryState.FAILED
+            runner.stale_since = now
+            if now - runner.synced_at >= STEADY:
+                runner.failures = 0
+        if runner.synced:
+            runner.state = RegistryState.DEGRADED
+        elif not runner.warm:
+            runner.state = RegistryState.FAILED
         runner.failures += 1
+        runner.reason = _reason(error)
         refused = isinstance(error, AdapterRejectedError | ConfigError)
         wait = longest if refused else wait_after(runner.failures, longest, self._jitter)
         text = str(error) or type(error).__name__
@@ -422,6 +469,8 @@ class Supervisor:
             replacing=runner.replacing,
             last_success=summary.last_success,
             last_error=runner.last_error,
+            reason=runner.reason,
+            retry_in=None if runner.retry_at is None else max(0.0, runner.retry_at - now),
             age=0.0 if runner.state is RegistryState.SYNCED else now - runner.stale_since,
             services=summary.counts.services,
             endpoints=summary.counts.endpoints,
@@ -429,9 +478,21 @@ class Supervisor:
             workloads=summary.counts.workloads,
             scopes=summary.scopes,
             problems=summary.problems,
-            held=tuple(sorted(summary.held)),
+            skipped=summary.skipped,
+            lingering=summary.lingering,
+            held=tuple(
+                HeldLoss(
+                    listing,
+                    hold.before,
+                    hold.after,
+                    now - hold.since,
+                    max(0.0, runner.settings.handling.guard.hold - (now - hold.since)),
+                )
+                for listing, hold in sorted(summary.held.items())
+            ),
             reconnects=runner.reconnects,
             revision=summary.revision,
+            state_fault=runner.state_fault,
         )
 
 
@@ -452,6 +513,18 @@ def _taken(item: AnnouncedRegistry, rival: RegistrySettings) -> Problem:
     what = "name" if rival.name == item.name else "cluster"
     message = f"left out: the registry {rival.name!r}{where} has that {what} already"
     return Problem(item.origin, "", message, subject=f"registry {item.name}")
+
+
+def _reason(error: Exception) -> Reason:
+    match error:
+        case AdapterRejectedError():
+            return Reason.REJECTED
+        case ConfigError():
+            return Reason.SETTINGS
+        case MeshError():
+            return Reason.UNAVAILABLE
+        case _:
+            return Reason.CRASHED
 
 
 def _forget_cancelling() -> None:

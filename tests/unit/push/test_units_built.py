@@ -9,7 +9,8 @@ import pytest
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable, Resource, Unit, View
 from aggregator.model.change import Change
 from aggregator.model.config import Config
-from aggregator.model.registry import Content, ShardKey
+from aggregator.model.policy import MergeMode, MergePolicy
+from aggregator.model.registry import Content, NetworkGateway, ShardKey
 from aggregator.model.service import ServiceKey
 from aggregator.push.engine import Engine
 from aggregator.registry.aggregate import Aggregate
@@ -223,6 +224,47 @@ async def test_unrelated_selector_moves_nobody(mesh: Fixture) -> None:
     )
     assert await mesh.change(mesh.source.put_config(config)) == {}
     assert not any(stream.moved_to for stream in mesh.streams.values())
+
+
+async def test_gateway_builds_the_assignments_of_hosts_with_endpoints_in_its_network(
+    mesh: Fixture,
+) -> None:
+    """A load balancer that gets another address does not touch the rest of the mesh."""
+    await mesh.change(mesh.source.put_endpoints(KEY, endpoint("10.9.0.1", network="net2")))
+    way = NetworkGateway("net2", "192.0.2.1", 15443)
+    assert await mesh.change(mesh.source.put_gateways("net2", way)) == {f"EDS host/{S1}": 1}
+    other = NetworkGateway("net3", "192.0.2.1", 15443)
+    assert await mesh.change(mesh.source.put_gateways("net3", other)) == {}
+
+
+async def test_policy_builds_its_host_only(mesh: Fixture) -> None:
+    """A step of a migration costs the clusters and the assignments of one host."""
+    policy = MergePolicy(MergeMode.WEIGHTS, shares=(("east", 100),))
+    assert await mesh.change(mesh.source.put_policy(KEY, policy)) == {
+        f"CDS host/{S1}": 1,
+        f"EDS host/{S1}": 1,
+    }
+
+
+async def test_proxies_of_another_cluster_share_all_but_what_is_theirs(mesh: Fixture) -> None:
+    """A service with virtual IPs in two clusters is built for each of them, and nothing else is."""
+    owners = (("east", ("10.96.0.1",)), ("west", ("10.96.0.2",)))
+    addresses = tuple(address for _, own in owners for address in own)
+    both = service("both.shop.svc.cluster.local", port(80), addresses=addresses)
+    both = msgspec.structs.replace(both, cluster_addresses=owners)
+    await mesh.change(mesh.source.put_service(both, endpoint(cluster_id="east")))
+    mesh.log.built.clear()
+    for cluster_id in ("east", "west", "south"):
+        connected = msgspec.structs.replace(proxy("shop", cluster_id), cluster_id=cluster_id)
+        await mesh.engine.attach(Silent(), connected, vhds=True)
+    assert {unit.partition(" ")[2] for unit in mesh.log.built} <= {
+        f"host/{both.host}",
+        f"route_host/{both.host}",
+        "address/10.96.0.1",
+        "address/10.96.0.2",
+        "port/80",
+    }
+    assert max(mesh.log.built.values()) == 2, "the third cluster borrows what the first has"
 
 
 def _to(host: str) -> dict[str, object]:

@@ -9,9 +9,15 @@ import pytest
 from aggregator.generators.spec import CLUSTER, GeneratorSpec, Root, View
 from aggregator.model.config import ConfigKey
 from aggregator.model.proxy import Proxy
-from aggregator.model.service import Locality, ServiceKey, labels_of
+from aggregator.model.service import Locality, ServiceKey, TrafficDistribution, labels_of
 from aggregator.push import world as w
-from aggregator.push.view import RecordingView, UndeclaredReadError, ViewKey, key_of
+from aggregator.push.view import (
+    ALWAYS_READABLE,
+    RecordingView,
+    UndeclaredReadError,
+    ViewKey,
+    key_of,
+)
 from aggregator.push.world import Fact, World
 from config.kind_table import kinds
 from config.kinds.destination_rule import DestinationRule
@@ -267,6 +273,7 @@ def test_proxies_that_differ_in_what_is_read_are_of_different_views(change: dict
         ({"client": "grpc"}, ("generator", None)),
         ({"kind": "router"}, ("kind", None)),
         ({"namespace": "bank"}, ("in_namespace", frozenset({"bank"}))),
+        ({"cluster_id": "west"}, ("in_cluster", frozenset({"west"}))),
         ({"locality": Locality("us")}, ("locality", None)),
         ({"vhds": False}, ("vhds", None)),
         ({"selectors": frozenset({labels_of({"app": "x"})})}, ("matches", labels_of({"app": "x"}))),
@@ -283,6 +290,15 @@ def test_question_that_classes_answer_differently_is_known_to_differ(
     assert one.answer(*question) != other.answer(*question)
     assert question[0] in one.differing(other)
     assert one.differing(one) == frozenset()
+
+
+def test_every_question_that_is_always_allowed_tells_what_it_is_about() -> None:
+    """One that does not would be taken for answered alike by classes that answer differently."""
+    ones = key(world_of())
+    others = ViewKey(
+        **{name: object() for name in ViewKey.__struct_fields__}  # type: ignore[arg-type]
+    )
+    assert ones.differing(others) >= ALWAYS_READABLE
 
 
 def test_attributes_that_nobody_reads_do_not_split_views() -> None:
@@ -325,3 +341,90 @@ def test_label_is_read_where_priorities_compare_it() -> None:
     view = reader(world)
     assert (view.label("rack"), view.label("app")) == ("1", "")
     assert view.asked == {("label", "rack"): "1", ("label", "app"): ""}
+
+
+# Clusters
+
+EAST: Final = service(HOST, port(80), addresses=("10.96.0.1", "10.97.0.1", "192.0.2.1"))
+BOTH: Final = msgspec.structs.replace(
+    EAST, cluster_addresses=(("east", ("10.96.0.1",)), ("west", ("10.97.0.1",)))
+)
+
+
+def in_cluster(world: World, cluster_id: str) -> RecordingView:
+    """What a build for proxies of a cluster reads through."""
+    return reader(world, proxy=msgspec.structs.replace(PROXY, cluster_id=cluster_id))
+
+
+@pytest.mark.parametrize(
+    ("cluster_id", "expected"),
+    [
+        ("east", ("10.96.0.1", "192.0.2.1")),
+        ("west", ("10.97.0.1", "192.0.2.1")),
+        ("south", ("10.96.0.1", "192.0.2.1")),
+        ("", ("10.96.0.1", "192.0.2.1")),
+    ],
+)
+def test_service_has_the_addresses_of_the_proxys_cluster(
+    cluster_id: str, expected: tuple[str, ...]
+) -> None:
+    """A virtual IP of another cluster is somebody else's here; those of no cluster are everyone's,
+    and who has none of its own borrows those of the first.
+    """
+    source = MemorySource()
+    source.put_service(BOTH)
+    view = in_cluster(world_of(source), cluster_id)
+    found = [view.service(HOST), view.service_in("shop", HOST)]
+    assert [each and each.addresses for each in found] == [expected, expected]
+
+
+def test_service_of_one_cluster_asks_nothing_of_the_proxy() -> None:
+    """All clusters share the units of what only one of them has."""
+    source = MemorySource()
+    of_one = msgspec.structs.replace(EAST, cluster_addresses=(("east", EAST.addresses),))
+    source.put_service(of_one)
+    view = reader(world_of(source))
+    assert view.service(HOST) == of_one
+    assert view.asked.keys() == {("sidecar", None)}
+
+
+def test_address_is_the_own_clusters_service_before_one_that_is_lent() -> None:
+    """Clusters give out the same addresses; an older service of another one must not take it."""
+    source = MemorySource()
+    address = ("10.96.0.1",)
+    for name, cluster_id, created in (("a", "east", 1.0), ("b", "west", 2.0)):
+        made = service(f"{name}.shop.mesh", addresses=address, created=created)
+        owned = ((cluster_id, address),)
+        source.put_service(msgspec.structs.replace(made, cluster_addresses=owned))
+    world = world_of(source)
+
+    def at(cluster_id: str) -> list[str]:
+        return [each.host[0] for each in in_cluster(world, cluster_id).services_at(*address)]
+
+    assert (at("east"), at("west"), at("south")) == (["a", "b"], ["b", "a"], ["a", "b"])
+
+
+def test_address_that_a_service_has_elsewhere_is_not_its_here() -> None:
+    """It has one of its own here, so nobody means it by the other one."""
+    source = MemorySource()
+    source.put_service(BOTH)
+    world = world_of(source)
+    assert in_cluster(world, "east").services_at("10.97.0.1") == ()
+    assert in_cluster(world, "west").services_at("10.97.0.1") == (BOTH.key,)
+
+
+def test_proxies_are_told_apart_by_machine_only_if_a_service_asks_for_it() -> None:
+    """Else a mesh of a thousand nodes would have a thousand views."""
+    source = MemorySource()
+    ones, others = (msgspec.structs.replace(PROXY, node_name=name) for name in ("n1", "n2"))
+    assert key(world_of(source), ones) == key(world_of(source), others)
+    wanted = msgspec.structs.replace(
+        EAST, traffic_distribution=TrafficDistribution.PREFER_SAME_NODE
+    )
+    change = source.put_service(wanted)
+    world = world_of()
+    assert world.apply([change], source).views_move
+    assert key(world, ones) != key(world, others)
+    assert reader(world, proxy=ones).label("kubernetes.io/hostname") == "n1"
+    assert world.apply([source.remove_service(wanted.key)], source).views_move
+    assert key(world, ones) == key(world, others)

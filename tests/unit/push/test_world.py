@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aggregator.generators.spec import Root, Unit
 from aggregator.model.change import (
@@ -19,7 +20,9 @@ from aggregator.model.change import (
     ServiceChanged,
 )
 from aggregator.model.config import ConfigKey
+from aggregator.model.policy import UNION, MergeMode, MergePolicy
 from aggregator.model.proxy import Proxy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import ServiceKey, labels_of
 from aggregator.push import world as w
 from aggregator.push.world import Fact, World
@@ -164,10 +167,42 @@ def test_rule_touches_its_hosts_before_and_after() -> None:
     }
 
 
-def test_places_and_mesh_changes_touch_no_index() -> None:
-    """The mesh comes by a way of its own."""
+def test_places_that_are_no_networks_and_the_mesh_touch_no_index() -> None:
+    """A namespace's labels are the registries' business; the mesh comes by a way of its own."""
     mesh = Fixture()
     assert mesh.apply(PlaceChanged("shop"), MeshChanged()) == set()
+
+
+def test_gateways_touch_their_network() -> None:
+    """And only if they are others than before."""
+    mesh = Fixture()
+    way = NetworkGateway("net2", "192.0.2.1", 15443)
+    assert mesh.apply(mesh.source.put_gateways("net2", way)) == {(w.GATEWAYS, "net2")}
+    assert mesh.apply(mesh.source.put_gateways("net2", way)) == set()
+    assert mesh.apply(mesh.source.put_gateways("net2")) == {(w.GATEWAYS, "net2")}
+    assert mesh.world.gateways == {}
+
+
+def test_policy_touches_only_itself() -> None:
+    """A step of a migration is nothing that clusters' names or routes depend on."""
+    mesh = Fixture()
+    policy = MergePolicy(MergeMode.WEIGHTS, shares=(("east", 100),))
+    mesh.apply(mesh.source.put_service(service(HOST), endpoint()))
+    assert mesh.apply(mesh.source.put_policy(KEY, policy)) == {(w.POLICY, KEY)}
+    assert mesh.apply(mesh.source.put_policy(KEY, policy)) == set()
+    assert mesh.apply(mesh.source.put_policy(KEY, UNION)) == {(w.POLICY, KEY)}
+    assert mesh.world.policies == {}
+
+
+def test_address_that_moves_between_clusters_is_touched() -> None:
+    """The same addresses, but others' own: whoever has looked one up must look again."""
+    mesh = Fixture()
+    both = service(HOST, addresses=("10.0.0.1", "10.0.0.2"))
+    owners = (("east", ("10.0.0.1",)), ("west", ("10.0.0.2",)))
+    mesh.apply(mesh.source.put_service(replace(both, cluster_addresses=owners)))
+    swapped = (("east", ("10.0.0.2",)), ("west", ("10.0.0.1",)))
+    moved = mesh.apply(mesh.source.put_service(replace(both, cluster_addresses=swapped)))
+    assert moved >= {(w.ADDRESS, "10.0.0.1"), (w.ADDRESS, "10.0.0.2"), (w.HOST, HOST)}
 
 
 def test_mesh_touches_the_fields_that_differ() -> None:
