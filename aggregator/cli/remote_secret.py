@@ -47,6 +47,11 @@ def build_kubeconfig(access: RemoteAccess) -> dict[str, Any]:
     }
 
 
+def kubeconfig_text(access: RemoteAccess) -> str:
+    """The kubeconfig as a file holds it."""
+    return str(yaml.safe_dump(build_kubeconfig(access), sort_keys=False, width=10**9))
+
+
 def build_secret(access: RemoteAccess, namespace: str) -> dict[str, Any]:
     """The Secret for *namespace* of the cluster where the control plane runs."""
     return {
@@ -58,9 +63,7 @@ def build_secret(access: RemoteAccess, namespace: str) -> dict[str, Any]:
             "annotations": {CLUSTER: access.cluster},
             "labels": {MULTI_CLUSTER: "true"},
         },
-        "stringData": {
-            access.cluster: yaml.safe_dump(build_kubeconfig(access), sort_keys=False, width=10**9)
-        },
+        "stringData": {access.cluster: kubeconfig_text(access)},
     }
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import click
 
 from aggregator.cli.reader_account import Reader
-from aggregator.cli.remote_secret import RemoteAccess, secret_text
+from aggregator.cli.remote_secret import RemoteAccess, kubeconfig_text, secret_text
 from aggregator.model.secret import Redacted
 from aggregator.quantity import is_loopback
 from config.check import is_dns_label
@@ -81,6 +81,14 @@ _SHORTEST: Final = 600
     metavar="KEY=VALUE,…",
     help="What the plugin is told; may be given several times.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["secret", "kubeconfig"]),
+    default="secret",
+    show_default=True,
+    help="The Secret, or what is in it, for a folder of kubeconfigs on a machine.",
+)
 def _create_remote_secret(
     kubeconfig: str | None,
     context: str,
@@ -95,6 +103,7 @@ def _create_remote_secret(
     auth_type: str,
     auth_plugin_name: str,
     auth_plugin_config: tuple[str, ...],
+    output: str,
 ) -> None:
     """Print a Secret by which a control plane elsewhere can read a cluster.
 
@@ -130,7 +139,10 @@ def _create_remote_secret(
         plugin=plugin,
         plugin_config=plugin_config,
     )
-    click.echo(secret_text(access, namespace), nl=False)
+    if output == "kubeconfig":
+        click.echo(kubeconfig_text(access), nl=False)
+    else:
+        click.echo(secret_text(access, namespace), nl=False)
 
 
 def _plugin(auth_type: str, name: str) -> str:

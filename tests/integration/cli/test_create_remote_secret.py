@@ -114,7 +114,10 @@ async def test_it_can_be_applied_and_run_again(kube: KubeApiserver, tmp_path: Pa
     first = await run(admin(kube, tmp_path), *arguments)
     second = await run(admin(kube, tmp_path), *arguments, "--server=https://west.example:6443")
 
+    alone = await run(admin(kube, tmp_path), *arguments, "--output=kubeconfig")
+
     assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert yaml.safe_load(alone.out).keys() == first.kubeconfig("west").keys()
     assert second.err == ""
     cluster = second.kubeconfig("west")["clusters"][0]["cluster"]
     assert cluster["server"] == "https://west.example:6443"
