@@ -1,4 +1,4 @@
-"""Many keys and many changes of an etcd: nothing is lost. The times are printed; `-s` shows them."""
+"""Many keys and changes of an etcd: nothing is lost. The times are printed; `-s` shows them."""
 
 import asyncio
 import statistics
