@@ -51,6 +51,7 @@ class RemoteClustersAdapter:
                 ("*.yaml",),
                 context.name,
                 announcer.decode_file,
+                last_may_go=True,
                 log=bare.bind(adapter=context.name),
             )
 

@@ -34,7 +34,9 @@ _PATIENCE: Final = 2.0
 class FolderFollower:
     """Feeds a registry's shards from one folder or file, a scope for each file.
 
-    *on_event* is told when the watcher speaks, which is where latency is measured from.
+    *on_event* is told when the watcher speaks, which is where latency is measured from. With
+    *last_may_go* the only file of a folder can be deleted like any other; else a folder without
+    files is always an absence to be judged.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class FolderFollower:
         decode: Decode,
         *,
         recursive: bool = False,
+        last_may_go: bool = False,
         on_event: OnEvent | None = None,
         events: Events = awatch,
         rescan: float = RESCAN,
@@ -55,6 +58,7 @@ class FolderFollower:
         self._registry = registry
         self._decode = decode
         self._recursive = recursive
+        self._last_may_go = last_may_go
         self._on_event = on_event
         self._events = events
         self._rescan = rescan
@@ -78,7 +82,10 @@ class FolderFollower:
                 log=self._log,
             ) as watch:
                 reader = Reader(folder, self._decode)
-                await _Run(folder, reader, watch, committer, self._rescan).follow()
+                run = _Run(
+                    folder, reader, watch, committer, self._rescan, last_may_go=self._last_may_go
+                )
+                await run.follow()
             self._log.info("folder_replaced", path=str(self._path))
 
 
@@ -92,12 +99,15 @@ class _Run:
         watch: Watch,
         committer: Committer,
         rescan: float,
+        *,
+        last_may_go: bool,
     ) -> None:
         self._folder = folder
         self._reader = reader
         self._watch = watch
         self._committer = committer
         self._rescan = rescan
+        self._last_may_go = last_may_go
 
     async def follow(self) -> None:
         """Read the folder and all its changes until another one has taken its place."""
@@ -138,7 +148,8 @@ class _Run:
             await self._quiet()
             listing = await asyncio.to_thread(self._folder.list)
         await self._read_stale(listing)
-        if listing.files or listing.faults:
+        last = self._last_may_go and len(self._committer.memory) == 1
+        if listing.files or listing.faults or last:
             self._committer.commit(Result(scope, gone=True) for scope in self._gone(listing))
         else:
             self._committer.emptied()

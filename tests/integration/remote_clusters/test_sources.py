@@ -11,9 +11,10 @@ import pytest
 from adapters.remote_clusters.adapter import RemoteClustersAdapter
 from adapters.remote_clusters.settings import RemoteClustersSettings, SecretsSource
 from aggregator.model.errors import AdapterUnavailableError
-from aggregator.model.registry import Content, RegistryContext, ShardKey
+from aggregator.model.registry import Content, RegistryContext, ServiceItem, ShardKey
 from aggregator.model.secret import Redacted, Secret
 from aggregator.registry.aggregate import Aggregate
+from tests.support.builders import endpoint
 from tests.support.poll import eventually
 
 SHARD = ShardKey("east", "istio-system", Content.SECRETS)
@@ -67,6 +68,13 @@ class Finder:
         data = {key: Redacted(text.encode()) for key, text in kubeconfigs.items()}
         secret = Secret("istio-system", "remotes", data, created=1.0)
         self.east.update(SHARD, "istio-system/remotes", secret)
+
+    def serve(self, cluster_id: str, count: int) -> None:
+        """Have a cluster that was announced give so many endpoints."""
+        endpoints = tuple(endpoint(f"10.1.0.{number}") for number in range(count))
+        shard = ShardKey(cluster_id, "all", Content.SERVICES)
+        item = ServiceItem("shop", "a.mesh", None, endpoints)
+        self.aggregate.sink(cluster_id).replace(shard, {"a": item})
 
     def announced(self) -> dict[str, str]:
         """The servers of the clusters that are announced, by id."""
@@ -123,6 +131,35 @@ async def test_a_broken_file_is_reported_and_keeps_its_cluster(finder: Finder) -
         (finder.folder / "broken.yaml").unlink()
         await eventually(finder.announced, lambda found: found == {"west": "10.0.0.3"})
         await eventually(finder.problems, lambda found: not found)
+
+
+async def test_the_only_file_is_deleted_like_any_other(finder: Finder) -> None:
+    """Many have one remote cluster; what takes it away is no mistake of a mount."""
+    finder.write("west.yaml", KUBECONFIG % "10.0.0.1")
+    async with finder.running():
+        await eventually(lambda: finder.synced)
+        finder.serve("west", 50)
+
+        (finder.folder / "west.yaml").unlink()
+
+        await eventually(finder.announced, lambda found: not found)
+
+
+async def test_several_files_that_vanish_together_are_not_believed_at_once(
+    finder: Finder,
+) -> None:
+    """That is what a folder looks like whose content a tool writes anew."""
+    finder.write("west.yaml", KUBECONFIG % "10.0.0.1")
+    finder.write("north.yaml", KUBECONFIG % "10.0.0.2")
+    async with finder.running():
+        await eventually(lambda: finder.synced)
+        finder.serve("west", 50)
+
+        for name in ("west.yaml", "north.yaml"):
+            (finder.folder / name).unlink()
+
+        await eventually(lambda: finder.aggregate.summary("more").held)
+        assert finder.announced() == {"north": "10.0.0.2", "west": "10.0.0.1"}
 
 
 async def test_a_mounted_secret_is_followed(finder: Finder) -> None:
