@@ -12,20 +12,29 @@ from msgspec import Struct, structs
 from aggregator.model.change import Change
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Severity
+from aggregator.model.policy import UNION, MergeMode, MergePolicy
 from aggregator.model.proxy import Proxy
+from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import (
     Endpoint,
     Health,
     Locality,
     Service,
     ServiceKey,
+    TrafficDistribution,
     labels_of,
 )
 from config.kind_table import kinds
 from config.kinds.destination_rule import DestinationRule
 from config.kinds.sidecar import Sidecar
 from config.kinds.virtual_service import VirtualService
-from config.mesh import MeshConfig, MeshOutboundTrafficMode, MeshOutboundTrafficPolicy
+from config.mesh import (
+    MeshConfig,
+    MeshOutboundTrafficMode,
+    MeshOutboundTrafficPolicy,
+    ServiceScope,
+    ServiceSetting,
+)
 from config.traffic_policy import LocalityLoadBalancerSetting
 from tests.support.builders import endpoint, port, rule, service
 from tests.support.mesh import MemorySource
@@ -50,6 +59,26 @@ PORTS: Final = (
 )
 ADDRESSES: Final = ("10.9.0.1", "10.9.0.2", "10.8.0.0/16")
 EXPORTS: Final[tuple[tuple[str, ...], ...]] = ((), ("*",), (".",), ("bank",), ("~",))
+OWNERS: Final = (
+    (),
+    (("east", ADDRESSES[:1]),),
+    (("east", ADDRESSES[:1]), ("west", ADDRESSES[1:2])),
+    (("west", ADDRESSES[:2]), ("east", ADDRESSES[1:2])),
+)
+POLICIES: Final = (
+    UNION,
+    MergePolicy(MergeMode.PRIORITY, ("west", "east")),
+    MergePolicy(MergeMode.FAILOVER, ("east", "west")),
+    MergePolicy(MergeMode.WEIGHTS, shares=(("east", 90), ("west", 10))),
+)
+GATEWAYS: Final[tuple[tuple[NetworkGateway, ...], ...]] = (
+    (),
+    (NetworkGateway("net2", "192.0.2.1", 15443),),
+    (
+        NetworkGateway("net2", "192.0.2.1", 15443, "east"),
+        NetworkGateway("net2", "2001:db8::1", 15443),
+    ),
+)
 LABELS: Final[tuple[Mapping[str, str], ...]] = ({}, {"app": "x"}, {"app": "y", "rack": "1"})
 
 
@@ -100,6 +129,20 @@ class ExportConfig(Struct, frozen=True):
     export_to: tuple[str, ...]
 
 
+class PutPolicy(Struct, frozen=True):
+    """Registries share a service otherwise."""
+
+    key: ServiceKey
+    policy: MergePolicy
+
+
+class PutGateways(Struct, frozen=True):
+    """A network gets other gateways."""
+
+    network: str
+    gateways: tuple[NetworkGateway, ...]
+
+
 Step = (
     PutService
     | PutEndpoints
@@ -108,6 +151,8 @@ Step = (
     | PutConfig
     | RemoveConfig
     | ExportConfig
+    | PutPolicy
+    | PutGateways
 )
 
 
@@ -135,20 +180,31 @@ def play(step: Step, source: MemorySource) -> list[Change]:
             old = source.configs[key]
             spec = structs.replace(old.spec, export_to=export_to)
             return [source.put_config(structs.replace(old, spec=spec))]
+        case PutPolicy(key, policy):
+            return [source.put_policy(key, policy)] if key in source.services else []
+        case PutGateways(network, gateways):
+            own = (structs.replace(each, network=network) for each in gateways)
+            return [source.put_gateways(network, *own)]
 
 
 def endpoints() -> st.SearchStrategy[tuple[Endpoint, ...]]:
     """Up to three endpoints in different places and conditions."""
     one = st.builds(
-        endpoint,
+        _of_registry,
+        st.sampled_from(["east", "west"]),
         st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]),
         labels=st.sampled_from([{}, {"version": "v1"}, {"version": "v2"}]),
         locality=st.sampled_from(["", "eu/eu-1/a", "eu/eu-2", "us/us-1"]),
         weight=st.sampled_from([1, 1, 3, 0]),
         health=st.sampled_from([Health.READY, Health.READY, Health.NOT_READY]),
-        network=st.sampled_from(["", "net1"]),
+        network=st.sampled_from(["", "net1", "net2"]),
+        cluster_id=st.sampled_from(["", "east"]),
     )
     return st.lists(one, max_size=3, unique_by=lambda each: each.address).map(tuple)
+
+
+def _of_registry(registry: str, address: str, **more: Any) -> Endpoint:
+    return structs.replace(endpoint(address, **more), registry=registry)
 
 
 @st.composite
@@ -372,6 +428,8 @@ def steps() -> st.SearchStrategy[Step]:
             *(("addresses", each) for each in ((), ADDRESSES[:1], ADDRESSES[1:])),
             *(("created", each) for each in (0.0, 1.0, 2.0)),
             *(("headless", each) for each in (True, False)),
+            *(("cluster_addresses", each) for each in OWNERS),
+            *(("traffic_distribution", each) for each in TrafficDistribution),
         ]
     )
     put_service = st.builds(PutService, services(), endpoints())
@@ -386,6 +444,8 @@ def steps() -> st.SearchStrategy[Step]:
         st.builds(RemoveConfig, key),
         st.builds(lambda key, change: AmendService(key, *change), st.sampled_from(KEYS), amendment),
         st.builds(ExportConfig, exported, st.sampled_from(EXPORTS)),
+        st.builds(PutPolicy, st.sampled_from(KEYS), st.sampled_from(POLICIES)),
+        st.builds(PutGateways, st.sampled_from(["net1", "net2"]), st.sampled_from(GATEWAYS)),
     )
 
 
@@ -399,6 +459,9 @@ def meshes() -> st.SearchStrategy[MeshConfig]:
         ),
         default_virtual_service_export_to=st.sampled_from([("*",), (".",)]),
         default_destination_rule_export_to=st.sampled_from([("*",), (".",)]),
+        service_settings=st.sampled_from(
+            [(), (ServiceSetting(ServiceScope(cluster_local=True), ("*.shop.svc.cluster.local",)),)]
+        ),
         locality_lb_setting=st.sampled_from(
             [
                 None,
@@ -422,8 +485,9 @@ def proxies(draw: st.DrawFn) -> tuple[Proxy, bool]:
         namespace=namespace,
         domain=f"{namespace}.svc.cluster.local",
         addresses=draw(st.sampled_from([("10.1.0.1",), ("10.1.0.1", "fd00::1"), ("fd00::1",)])),
-        cluster_id=draw(st.sampled_from(["", "east"])),
+        cluster_id=draw(st.sampled_from(["", "east", "west"])),
         network=draw(st.sampled_from(["", "net1"])),
+        node_name=draw(st.sampled_from(["", "n1"])),
         locality=Locality.parse(draw(st.sampled_from(["", "eu/eu-1/a", "us"]))),
         labels=labels_of(draw(st.sampled_from(LABELS))),
         generator=generator,

@@ -107,6 +107,7 @@ class MemorySource:
         """The service is gone."""
         del self.services[key]
         self.all_endpoints.pop(key, None)
+        self.policies.pop(key, None)
         return ServiceChanged(key)
 
     def put_config(self, config: Config) -> Change:

@@ -47,6 +47,7 @@ def world_of(source: MemorySource, mesh: MeshConfig | None = None) -> World:
         [
             *(ServiceChanged(key) for key in source.service_keys()),
             *(ConfigChanged(key) for key in source.config_keys()),
+            *(PlaceChanged(network) for network in source.networks()),
         ],
         source,
     )
@@ -95,6 +96,7 @@ def test_world_is_empty_after_everything_went(history: Sequence[Step]) -> None:
         world.apply(play(step, source), source)
     changes: list[Change] = [source.remove_service(key) for key in source.service_keys()]
     changes += [source.remove_config(key) for key in source.config_keys()]
+    changes += [source.put_gateways(network) for network in source.networks()]
     world.apply(changes, source)
     assert not any(indexes(world).values())
 
