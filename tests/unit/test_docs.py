@@ -7,6 +7,7 @@ import pytest
 from msgspec import Struct, structs
 
 from aggregator.settings import decode_settings, load_settings
+from config.reader import reader_rules
 from config.terse import TerseEndpoint, TersePort, TerseService
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,40 @@ def test_the_example_settings_are_valid_and_show_every_section() -> None:
 
     assert [each.name for each in settings.registries] == ["vms", "more"]
     assert settings.warnings == ()
+
+
+def test_the_example_of_clusters_and_machines_is_valid() -> None:
+    """Users of several clusters start from this one."""
+    settings = load_settings(ROOT / "examples" / "clusters" / "mesh-aggregator.yaml")
+
+    assert [each.type for each in settings.registries] == [
+        "kubernetes",
+        "kubernetes",
+        "remote_clusters",
+        "files",
+    ]
+    assert settings.warnings == ()
+
+
+def test_the_settings_for_kubernetes_in_the_documentation_are_valid() -> None:
+    """What is copied from docs/kubernetes.md starts."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (example,) = re.findall(r"```yaml\n(registries:.*?)```", text, re.DOTALL)
+
+    settings = decode_settings(example.encode(), ROOT / "docs" / "mesh.yaml")
+
+    assert [each.name for each in settings.registries] == ["east", "vms"]
+
+
+def test_the_permissions_in_the_documentation_are_those_that_are_given() -> None:
+    """Whoever writes roles of his own finds all that reading takes."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+
+    for rule in reader_rules():
+        group = rule["apiGroups"][0]
+        row = f"| the whole cluster | {f'`{group}`' if group else 'core'} |"
+        resources = "the kinds of rules" if "istio" in group else ", ".join(rule["resources"])
+        assert f"{row} {resources} | list, watch |" in text
 
 
 def test_the_settings_in_the_documentation_are_valid() -> None:

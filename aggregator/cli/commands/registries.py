@@ -20,6 +20,7 @@ _COLUMNS: Final = (
     "endpoints",
     "rules",
     "problems",
+    "skipped",
     "held",
     "reconnects",
     "last error",
@@ -72,8 +73,16 @@ def _row(registry: dict[str, Any]) -> tuple[str, ...]:
     name = registry["name"] + (" (successor)" if registry["replacing"] else "")
     state = registry["state"] + ("" if registry["required"] else " (optional)")
     age = f"{registry['ageSeconds']:.0f}s" if registry["ageSeconds"] else ""
-    held = ", ".join(str(each) for each in registry["held"])
-    counts = (str(registry[key]) for key in ("services", "endpoints", "configs", "problems"))
+    if registry["reason"]:
+        state += f", {registry['reason']}"
+    held = "; ".join(
+        f"{each['listing']}: {each['before']} -> {each['after']} endpoints,"
+        f" believed in {each['believedIn']:.0f}s"
+        for each in registry["held"]
+    )
+    counts = (
+        str(registry[key]) for key in ("services", "endpoints", "configs", "problems", "skipped")
+    )
     return (
         name,
         registry["type"],

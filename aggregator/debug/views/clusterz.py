@@ -10,6 +10,7 @@ from aggregator.registry.status import RegistryState, RegistryStatus
 
 _SYNC_STATUS: Final[Mapping[RegistryState, str]] = {
     RegistryState.STARTING: "syncing",
+    RegistryState.STALE: "syncing",
     RegistryState.SYNCED: "synced",
     RegistryState.DEGRADED: "stale",
     RegistryState.FAILED: "unreachable",
@@ -32,7 +33,7 @@ def _row(status: RegistryStatus, now: float) -> dict[str, Any]:
     found = {
         "id": form.pop("clusterId") or status.name,
         "secretName": form.pop("origin") if status.announced_by else "",
-        "syncStatus": _SYNC_STATUS.get(status.state, str(status.state)),
+        "syncStatus": _SYNC_STATUS[status.state],
         "registry": form.pop("name"),
     }
     return found | form

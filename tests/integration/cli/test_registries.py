@@ -52,6 +52,27 @@ async def test_a_line_for_each_registry_says_how_it_fares() -> None:
     assert problems == ["error: fed: b.yaml:3: spec.hosts: required"]
 
 
+async def test_what_is_not_believed_yet_is_told() -> None:
+    """Whoever took things out on purpose sees why they are still served, and for how long."""
+    many = {
+        f"s{number}": ServiceItem(
+            "shop", f"s{number}.mesh", service(f"s{number}.mesh"), (endpoint(f"10.0.0.{number}"),)
+        )
+        for number in range(1, 31)
+    }
+    async with running_parts() as running:
+        shard = ShardKey("fed", "a.yaml", Content.SERVICES)
+        running.sink.replace(shard, many)
+        running.sink.synced()
+        running.sink.replace(shard, {})
+        _, out, _ = await registries("--http-address", running.http.removeprefix("http://"))
+
+    header, row = out.splitlines()
+    shown = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+    assert shown["endpoints"] == "30"
+    assert "30 -> 0 endpoints, believed in " in shown["held"]
+
+
 async def test_scripts_get_everything() -> None:
     """What the table leaves out is in the JSON."""
     async with running_parts() as running:

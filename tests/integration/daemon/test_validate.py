@@ -54,9 +54,10 @@ def test_what_the_readme_shows_is_valid(tmp_path: Path) -> None:
     assert read((tmp_path,)) == Finding(1, 2, 2, ())
 
 
-def test_the_example_folder_is_valid() -> None:
+@pytest.mark.parametrize("folder", ["vms", "clusters/machines"])
+def test_the_example_folders_are_valid(folder: str) -> None:
     """Users start from these files."""
-    finding = read((ROOT / "examples" / "vms",))
+    finding = read((ROOT / "examples" / folder,))
 
     assert finding.problems == ()
     assert finding.services > 0
@@ -77,7 +78,7 @@ def test_a_broken_file_is_told_by_line_and_ends_with_1(
     assert ended.value.code == 1
     assert f"error: {file}:3: services[0].prots: unknown field 'prots'" in output.err
     assert "did you mean 'ports'?" in output.err
-    assert output.out == "0\t0\t0\t1\n"
+    assert output.out == "services\tendpoints\trules\tproblems\n0\t0\t0\t1\n"
 
 
 def test_warnings_alone_are_no_failure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
