@@ -1,5 +1,6 @@
 """Metrics of the registries and the settings, read from the state when they are asked for."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -36,7 +37,9 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All families."""
-        yield from _registry_metrics(self._sources.supervisor.status())
+        # The times of states are of the engine's clock, whose zero means nothing outside.
+        epoch = time.time() - self._sources.engine.clock()
+        yield from _registry_metrics(self._sources.supervisor.status(), epoch)
         yield from self._model_metrics()
         yield from self._settings_metrics()
         yield self._isolated()
@@ -105,7 +108,7 @@ class StateCollector(Collector):
         yield info
 
 
-def _registry_metrics(registries: Iterable[RegistryStatus]) -> Iterable[Metric]:
+def _registry_metrics(registries: Iterable[RegistryStatus], epoch: float) -> Iterable[Metric]:
     statuses = tuple(status for status in registries if not status.replacing)
     state = GaugeMetricFamily(
         "mesh_registry_state",
@@ -120,7 +123,20 @@ def _registry_metrics(registries: Iterable[RegistryStatus]) -> Iterable[Metric]:
         "1 for the reason why a registry is not in sync.",
         labels=["registry", "reason"],
     )
+    success = GaugeMetricFamily(
+        "mesh_registry_last_success_timestamp_seconds",
+        "When a registry was last heard of; not there for one that never was.",
+        labels=["registry"],
+    )
+    info = GaugeMetricFamily(
+        "mesh_registry_info",
+        "1 for each registry, with its type, its cluster and the registry that announced it.",
+        labels=["registry", "type", "cluster_id", "announced_by"],
+    )
     for status in statuses:
+        info.add_metric([status.name, status.type, status.cluster_id, status.announced_by], 1)
+        if status.last_success is not None:
+            success.add_metric([status.name], epoch + status.last_success)
         for possible in RegistryState:
             state.add_metric([status.name, possible], status.state is possible)
         for reason in Reason:
@@ -128,6 +144,8 @@ def _registry_metrics(registries: Iterable[RegistryStatus]) -> Iterable[Metric]:
         reconnects.add_metric([status.name], status.reconnects)
     yield state
     yield failing
+    yield info
+    yield success
     yield reconnects
     for name, text, read in _GAUGES:
         family = GaugeMetricFamily(f"mesh_registry_{name}", text, labels=["registry"])

@@ -89,6 +89,14 @@ def test_the_settings_are_mounted_where_the_command_looks() -> None:
     assert container()["args"] == ["serve", "-c", f"{mounts['settings']}/{key}"]
 
 
+def test_what_is_kept_over_restarts_has_a_place() -> None:
+    """The root file system is read-only; a restarted container finds what the last one kept."""
+    mounts = {each["name"]: each["mountPath"] for each in container()["volumeMounts"]}
+    variables = {each["name"]: each["value"] for each in container()["env"]}
+
+    assert variables == {"STATE_DIRECTORY": mounts["state"]}
+
+
 def test_the_pod_is_the_images_user_and_may_do_nothing_else() -> None:
     """What the namespace demands of its pods is what this one does."""
     (user,) = read_stages(FOLDER.parents[1] / "Dockerfile")[-1].all("USER")

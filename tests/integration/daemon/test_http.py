@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -150,6 +151,11 @@ async def test_metrics_tell_of_registries_and_the_model(running: Running) -> Non
     assert 'mesh_registry_state{registry="fed",state="synced"} 1.0' in body
     assert 'mesh_registry_state{registry="fed",state="failed"} 0.0' in body
     assert 'mesh_registry_problems{registry="fed"} 1.0' in body
+    labels = 'announced_by="",cluster_id="fed",registry="fed",type="fed"'
+    assert f"mesh_registry_info{{{labels}}} 1.0" in body
+    success = re.search(r'mesh_registry_last_success_timestamp_seconds{registry="fed"} (.*)', body)
+    assert success is not None
+    assert abs(float(success[1]) - time.time()) < 60
     assert "\npilot_services 1.0" in body
     assert 'mesh_configs{kind="VirtualService"} 1.0' in body
     assert "\npilot_xds 0.0" in body
