@@ -13,6 +13,8 @@ def status_form(status: RegistryStatus, now: float) -> dict[str, Any]:
     form: dict[str, Any] = camel_form(status)
     success = form.pop("lastSuccess")
     form["lastSuccessSecondsAgo"] = None if success is None else round(now - success, 3)
+    if status.retry_in is not None:
+        form["retryIn"] = round(status.retry_in, 3)
     form["ageSeconds"] = round(form.pop("age"), 3)
     return form
 
