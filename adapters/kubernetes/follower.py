@@ -95,7 +95,7 @@ class Follower:
 
     async def run(self) -> None:
         """List everything, tell it, and follow it for ever."""
-        await self._discover()
+        await self._discover_first()
         core = self._start_core()
         rules = (each for watched in list(self._rules.values()) for each in watched)
         for each in (*core, *self._start_secrets(), *rules):
@@ -172,6 +172,15 @@ class Follower:
 
     # Rules
 
+    async def _discover_first(self) -> None:
+        try:
+            await self._discover()
+        except ApiError as error:
+            if not error.forbidden:
+                message = f"{self._client.server} does not say what it has: {error}"
+                raise AdapterUnavailableError(message) from error
+            self._tell_undiscovered(error)
+
     async def _keep_discovering(self) -> None:
         often_until = 0.0
         while True:
@@ -191,28 +200,27 @@ class Follower:
         """Ask again; raises AdapterUnavailableError only if that has failed for a while."""
         try:
             await self._discover()
-        except AdapterUnavailableError:
+        except (AdapterUnavailableError, ApiError) as error:
             now = self._pace.clock()
             if self._failing_since is None:
                 self._failing_since = now
             elif now - self._failing_since >= self._pace.patience:
-                raise
+                if isinstance(error, AdapterUnavailableError):
+                    raise
+                self._tell_undiscovered(error)
+                return
             self._bell.set()
             await self._pace.sleep(1.0)
         else:
             self._failing_since = None
+            self._tell_undiscovered(None)
 
     async def _discover(self) -> None:
-        """Follow the kinds of rules that the server has."""
+        """Follow the kinds of rules that the server has. Raises as the client does."""
         if not self._context.rules:
             await probe(self._client)
             return
-        try:
-            found = await find_versions(self._client, self._specs.values())
-        except ApiError as error:
-            self._tell_undiscovered(error)
-            return
-        self._tell_undiscovered(None)
+        found = await find_versions(self._client, self._specs.values())
         for plural, version in found.items():
             self._missing_since.pop(plural, None)
             self._follow_rules(plural, version)

@@ -93,14 +93,14 @@ class Reflector:
 
     def __init__(
         self,
-        client: Source,
+        source: Source,
         resource: Resource,
         feed: Feed,
         *,
         page_size: int,
         pace: Pace = USUAL,
     ) -> None:
-        self._client: Final = client
+        self._source: Final = source
         self._resource: Final = resource
         self._feed: Final = feed
         self._page_size: Final = page_size
@@ -127,7 +127,7 @@ class Reflector:
         """List if that is needed, and watch until it ends; how long to wait then."""
         self._watching_since = None
         try:
-            if not self._version:
+            if not self._version or await self._was_set_back():
                 await self._list()
                 self._works()
                 self.settled.set()
@@ -148,7 +148,7 @@ class Reflector:
         accept = METADATA_LIST if self._resource.metadata_only else JSON
         self._feed.begin()
         while True:
-            body = await self._client.get(self._resource.path, params, accept=accept)
+            body = await self._source.get(self._resource.path, params, accept=accept)
             page = decode_page(body)
             self._feed.page(page.items or ())
             if not page.metadata.continue_:
@@ -157,6 +157,17 @@ class Reflector:
             await asyncio.sleep(0)
         await self._feed.end()
         self._version = page.metadata.resource_version
+
+    async def _was_set_back(self) -> bool:
+        """Whether the server is behind what it said before, as after a restored backup.
+
+        A watch from a version that is still to come would silently wait for it.
+        """
+        params = {"limit": "1", **self._resource.selection}
+        accept = METADATA_LIST if self._resource.metadata_only else JSON
+        body = await self._source.get(self._resource.path, params, accept=accept)
+        now = decode_page(body).metadata.resource_version
+        return now.isdecimal() and self._version.isdecimal() and int(now) < int(self._version)
 
     async def _watch(self) -> None:
         seconds = WATCH_SECONDS * (1 + self._pace.random())
@@ -170,7 +181,7 @@ class Reflector:
         lines = Lines()
         path = self._resource.path
         accept = METADATA if self._resource.metadata_only else JSON
-        async with self._client.watch(path, params, accept=accept) as pieces:
+        async with self._source.watch(path, params, accept=accept) as pieces:
             self._watching_since = self._pace.clock()
             self.forbidden = False
             self._feed.refused(None)

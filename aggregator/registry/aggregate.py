@@ -25,6 +25,7 @@ from aggregator.model.registry import (
     OnSecrets,
     RegistryContext,
     RegistrySink,
+    ServiceItem,
     ShardKey,
 )
 from aggregator.model.service import Endpoint, Service, ServiceKey
@@ -429,8 +430,10 @@ class Aggregate:
             generation.replace(shard, items)
             return
         if not explicit:
-            old = self._weight_of(generation.shards.get(shard, {}).values())
-            new = self._weight_of(generation.mapped(items.values()))
+            listed = list(generation.mapped(items.values()))
+            known = generation.shards.get(shard, {}).values()
+            old = self._weight_of(known) + self._bereft(registry.name, known, listed)
+            new = self._weight_of(listed)
             before = self._weight(generation)
             if new < old and not self._admits(registry, str(shard), before, before - old + new):
                 registry.pending[shard] = items
@@ -580,6 +583,25 @@ class Aggregate:
                 total += announced.live.weight if announced else 0
             else:
                 total += weight_of(item)
+        return total
+
+    def _bereft(self, name: str, known: Iterable[Item], listed: Iterable[Item]) -> int:
+        """Endpoints in other listings of a registry that go with the definitions of their services,
+        which this listing lacks.
+        """
+        kept = {
+            ServiceKey(item.namespace, item.host)
+            for item in listed
+            if isinstance(item, ServiceItem) and item.service is not None
+        }
+        total = 0
+        for item in known:
+            if isinstance(item, ServiceItem) and item.service is not None:
+                key = ServiceKey(item.namespace, item.host)
+                merged = self._state.merged.get(key, NOTHING)
+                alone = merged.service is not None and merged.service.registries == (name,)
+                if alone and key not in kept:
+                    total += max(0, len(merged.endpoints) - len(item.endpoints))
         return total
 
     def _touch(self, registry: _Registry) -> None:

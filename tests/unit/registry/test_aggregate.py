@@ -716,6 +716,25 @@ def test_a_listing_that_lost_most_is_held_and_shown() -> None:
     assert len(mesh.aggregate.summary("east").held) == 1
 
 
+def test_definitions_count_with_the_endpoints_that_go_with_them() -> None:
+    """A server that lists no services would take all endpoints away without losing one."""
+    mesh = Mesh()
+    sink = mesh.aggregate.sink("east")
+    slices = ServiceItem("shop", HOST, endpoints=tuple(endpoint(f"10.0.0.{n}") for n in range(30)))
+    sink.replace(services("east", "services"), {"a": item()})
+    sink.replace(services("east", "slices"), {"a-1": slices})
+
+    sink.replace(services("east", "services"), {})
+
+    assert len(mesh.aggregate.endpoints(KEY)) == 30
+    assert len(mesh.aggregate.summary("east").held) == 1
+
+    mesh.aggregate.sink("west").replace(services("west"), {"a": item()})
+    sink.replace(services("east", "services"), {})
+    assert mesh.aggregate.summary("east").held == {}, "another registry defines it as well"
+    assert len(mesh.aggregate.endpoints(KEY)) == 30
+
+
 def test_a_held_listing_takes_effect_after_its_time() -> None:
     """What is really gone goes in the end."""
     mesh = Mesh(guard=LossGuard(GuardSettings(hold=Duration(60))))
