@@ -86,6 +86,10 @@ bench: install  ## Measure the figures that we want to keep
 bench-quick: install  ## A short benchmark, to see that nothing got slower by a lot
 	$(BIN)/python -m bench --quick $(ARGS)
 
+.PHONY: bench-check
+bench-check: install  ## See whether a change costs twice what it did (CPU, bytes, units built)
+	$(BIN)/python -m bench --check $(ARGS)
+
 .PHONY: lock
 lock: install  ## Resolve the dependencies again and write the lock files
 	$(COMPILE) pyproject.toml --extra all --output-file requirements.lock

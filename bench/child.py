@@ -166,9 +166,22 @@ async def _serve(main: Main, connection: "Connection[Any, Any]") -> None:
     await main(Commands(connection))
 
 
+def usage_of(pid: int) -> Usage:
+    """What another process has used; CPU in hundredths of a second."""
+    proc = Path("/proc") / str(pid)
+    fields = (proc / "stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return _usage(proc, ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def _own_usage() -> Usage:
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return Usage(time.process_time(), _megabytes(status["VmHWM"]), _megabytes(status["VmRSS"]))
+    return _usage(Path("/proc/self"), time.process_time())
+
+
+def _usage(proc: Path, cpu_seconds: float) -> Usage:
+    lines = (proc / "status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    return Usage(cpu_seconds, _megabytes(status["VmHWM"]), _megabytes(status["VmRSS"]))
 
 
 def _megabytes(text: str) -> float:

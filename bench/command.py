@@ -12,7 +12,9 @@ from rich.console import Console
 
 from bench.child import BenchError
 from bench.figure import Case, Growth, Row
-from bench.plan import cases, growth
+from bench.kept import compare, read, write
+from bench.plan import cases, growth, kept
+from bench.plot import render
 from bench.report import Report, machine, now, print_report, write_json
 from bench.run import Limits, Runner
 
@@ -32,7 +34,18 @@ RESULTS: Final = Path(__file__).parent / "results"
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Where the JSON goes; bench/results/ else."
 )
-def main(*, quick: bool, only: str, rounds: int | None, clients: int, output: Path | None) -> None:
+@click.option("--check", is_flag=True, help="Fail if a change costs twice what is kept.")
+@click.option("--keep", is_flag=True, help="Keep what changes cost now, to be compared with.")
+def main(
+    *,
+    quick: bool,
+    only: str,
+    rounds: int | None,
+    clients: int,
+    output: Path | None,
+    check: bool,
+    keep: bool,
+) -> None:
     """Measure how long changes take to reach proxies, beside what the transport alone takes."""
     # A manager's stop leaves nothing behind either.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -41,14 +54,28 @@ def main(*, quick: bool, only: str, rounds: int | None, clients: int, output: Pa
     errors = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         runner = Runner(Path(folder), Limits(clients=clients), errors.print)
-        measured = _measure(runner, _chosen(cases(quick=quick), only, rounds), failed)
-        grown = _measure(runner, _chosen(growth(quick=quick), only, rounds), failed)
-    report = Report(here, at, measured, Growth(grown) if len(grown) > 1 else None, failed)
+        plan = kept() if check or keep else cases(quick=quick)
+        measured = _measure(runner, _chosen(plan, only, rounds), failed)
+        curves = []
+        for axis, most, sizes in () if check or keep else growth(quick=quick):
+            rows = _measure(runner, _chosen(sizes, only, rounds), failed)
+            if len(rows) > 1:
+                curves.append(Growth(axis, rows, most))
+    report = Report(here, at, measured, tuple(curves), failed)
     print_report(report, Console(width=max(WIDTH, errors.width)))
     path = output or RESULTS / f"{at}.json"
     write_json(report, path)
     errors.print(f"Written to {path}")
-    sys.exit(1 if failed else 0)
+    if curves:
+        picture = path.with_suffix(".svg")
+        picture.write_bytes(render(curves))
+        errors.print(f"Drawn in {picture}")
+    if keep:
+        write(measured)
+    dearer = compare(read(), measured) if check else []
+    for line in dearer:
+        errors.print(f"[bold red]twice as dear[/]: {line}")
+    sys.exit(1 if failed or dearer else 0)
 
 
 def _chosen(all_of: Iterable[Case], only: str, rounds: int | None) -> list[Case]:

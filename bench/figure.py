@@ -5,14 +5,17 @@ Pure. Times are judged only in words: nothing fails because a machine is slow.
 
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bench.mesh import Change
+from bench.mesh import Change, Mesh
 
 MEGA: Final = 1e6
+VIEWS: Final = 10
+ENDPOINTS: Final = 10
 
 
 class Goal(Struct, frozen=True, omit_defaults=True):
@@ -34,6 +37,13 @@ class Case(Struct, frozen=True):
     delta: bool
     rounds: int
     goal: Goal = Goal()
+    views: int = VIEWS
+    endpoints: int = ENDPOINTS
+
+    @property
+    def mesh(self) -> Mesh:
+        """What is served: as many namespaces as there are to be views of proxies."""
+        return Mesh(self.services, self.views, self.endpoints)
 
     @property
     def variant(self) -> str:
@@ -47,16 +57,21 @@ class Case(Struct, frozen=True):
     @property
     def title(self) -> str:
         """The row's name."""
-        return (
-            f"{self.change}, {self.services:,} services × {self.proxies:,} proxies, {self.variant}"
-        )
+        if self.change is Change.START:
+            return f"{self.change}, {self.services:,} services"
+        size = f"{self.services:,} services × {self.proxies:,} proxies"
+        if self.endpoints != ENDPOINTS:
+            size = f"{self.endpoints} endpoints × {size}"
+        if self.views != VIEWS:
+            size += f" in {self.views} views"
+        return f"{self.change}, {size}, {self.variant}"
 
 
 class Side(Struct, frozen=True):
     """What one server took: the control plane, or the floor.
 
     `milliseconds` has, for each round, the time from the change to the last byte at the last proxy.
-    CPU, bytes and messages are those of one round; memory is that of the process.
+    CPU, bytes, messages and built units are those of one round; memory is that of the process.
     """
 
     milliseconds: tuple[float, ...]
@@ -65,6 +80,7 @@ class Side(Struct, frozen=True):
     messages: float
     peak_mb: float
     rss_mb: float
+    units: float = 0.0
 
     @property
     def p50(self) -> float:
@@ -127,12 +143,36 @@ class Row(Struct, frozen=True):
         )
 
 
+class Axis(StrEnum):
+    """What grows while everything else stays as it is."""
+
+    SERVICES = "services"
+    ENDPOINTS = "endpoints"
+    PROXIES = "proxies"
+    VIEWS = "views"
+
+
 class Growth(Struct, frozen=True):
     """The same change in ever larger meshes: what the largest costs, as multiples of the
-    smallest.
+    smallest. `most` is the bound, 0 for none.
     """
 
+    axis: Axis
     rows: tuple[Row, ...]
+    most: float = 0.0
+
+    def size(self, row: Row) -> int:
+        """How large the mesh of a row is, along the axis."""
+        case = row.case
+        match self.axis:
+            case Axis.SERVICES:
+                return case.services
+            case Axis.ENDPOINTS:
+                return case.services * case.endpoints
+            case Axis.PROXIES:
+                return case.proxies
+            case Axis.VIEWS:
+                return case.views
 
     @property
     def cpu_seconds(self) -> float:
@@ -144,11 +184,13 @@ class Growth(Struct, frozen=True):
         """How the median time of a change grows."""
         return self.rows[-1].server.p50 / self.rows[0].server.p50
 
-    def verdicts(self, most: float = 1.2) -> tuple[Verdict, ...]:
-        """Whether both stay below the bound."""
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Whether both stay below the bound, if there is one."""
+        if not self.most:
+            return ()
         return (
-            Verdict(f"CPU ≤ {most:g} ×", self.cpu_seconds, self.cpu_seconds <= most),
-            Verdict(f"p50 ≤ {most:g} ×", self.milliseconds, self.milliseconds <= most),
+            Verdict(f"CPU ≤ {self.most:g} ×", self.cpu_seconds, self.cpu_seconds <= self.most),
+            Verdict(f"p50 ≤ {self.most:g} ×", self.milliseconds, self.milliseconds <= self.most),
         )
 
 

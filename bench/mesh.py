@@ -20,7 +20,9 @@ PORTS: Final = (Port(8080, "http", Protocol.HTTP), Port(9090, "tcp", Protocol.TC
 
 
 class Change(StrEnum):
-    """What is done to the mesh in each round; `CONNECT` changes nothing, all proxies come."""
+    """What is done to the mesh in each round; on `CONNECT` all proxies come, and on `START` the
+    daemon begins.
+    """
 
     CONNECT = "connect"
     ENDPOINT = "endpoint"
@@ -28,6 +30,8 @@ class Change(StrEnum):
     SERVICE = "service"
     RENAME = "file renamed"
     IN_PLACE = "file written in place"
+    SLICE = "EndpointSlice written"
+    START = "start with a cluster"
 
 
 class Mesh(Struct, frozen=True):

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from bench.figure import Case, Goal
+from msgspec.structs import replace
+
+from bench.figure import Axis, Case, Goal
 from bench.mesh import Change
 
 ROUNDS: Final = 60
@@ -28,8 +30,11 @@ def cases(*, quick: bool = False) -> tuple[Case, ...]:
         Case(Change.RULE, 1000, 100, False, rounds, Goal(150, cpu_seconds=0.1)),
         Case(Change.SERVICE, 4000, 100, True, rounds, Goal(30, cpu_seconds=0.1, sent_mb=1)),
         Case(Change.CONNECT, 1000, 500, True, storms, Goal(3500, cpu_seconds=2, peak_mb=400)),
+        Case(Change.SLICE, 1000, 100, True, in_folder, Goal(20)),
     )
     long = (
+        Case(Change.START, 2000, 0, True, storms, Goal(6000, peak_mb=350)),
+        Case(Change.SLICE, 1000, 100, False, in_folder),
         Case(Change.IN_PLACE, 1000, 100, False, in_folder, folder),
         Case(Change.CONNECT, 1000, 500, False, storms, Goal(3500, cpu_seconds=2, peak_mb=400)),
         Case(Change.CONNECT, 4000, 100, True, storms, Goal(3000, cpu_seconds=1.5, peak_mb=450)),
@@ -38,8 +43,31 @@ def cases(*, quick: bool = False) -> tuple[Case, ...]:
     return first if quick else first + long
 
 
-def growth(*, quick: bool = False) -> tuple[Case, ...]:
-    """One endpoint changes for a few proxies in ever larger meshes."""
-    sizes = (500, 2000) if quick else (500, 1000, 2000, 4000, 10_000)
+def growth(*, quick: bool = False) -> tuple[tuple[Axis, float, tuple[Case, ...]], ...]:
+    """What grows, by how much the largest may cost more than the smallest, and the meshes."""
     rounds = QUICK_ROUNDS if quick else ROUNDS
-    return tuple(Case(Change.ENDPOINT, size, 10, True, rounds) for size in sizes)
+    few = Case(Change.ENDPOINT, 1000, 10, True, rounds)
+    sizes = (500, 2000) if quick else (500, 1000, 2000, 4000, 10_000)
+    curves = [(Axis.SERVICES, 1.2, tuple(replace(few, services=size) for size in sizes))]
+    if not quick:
+        small = replace(few, services=100)
+        proxies = (100, 500, 1000, 2000, 5000)
+        views = (1, 10, 100, 500)
+        curves += [
+            (Axis.ENDPOINTS, 0.0, tuple(replace(few, endpoints=n) for n in (1, 10, 100))),
+            (Axis.PROXIES, 0.0, tuple(replace(small, proxies=n) for n in proxies)),
+            (Axis.VIEWS, 0.0, tuple(replace(few, proxies=500, views=n) for n in views)),
+        ]
+    return tuple(curves)
+
+
+def kept() -> tuple[Case, ...]:
+    """The rows whose cost is compared with what it was; a minute in all."""
+    few = QUICK_ROUNDS
+    return (
+        Case(Change.ENDPOINT, 1000, 100, True, few),
+        Case(Change.ENDPOINT, 1000, 100, False, few),
+        Case(Change.RULE, 1000, 100, True, few),
+        Case(Change.SERVICE, 1000, 100, True, few),
+        Case(Change.CONNECT, 1000, 100, True, 1),
+    )

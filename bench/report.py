@@ -37,7 +37,7 @@ class Report(Struct, frozen=True):
     machine: Machine
     at: str
     rows: tuple[Row, ...]
-    growth: Growth | None = None
+    growth: tuple[Growth, ...] = ()
     failed: dict[str, str] = {}
 
 
@@ -87,8 +87,8 @@ def print_report(report: Report, console: Console) -> None:
                 f"{row.case.title}: from the write p50 {percentile(row.since_write, 50):.1f}, "
                 f"p99 {percentile(row.since_write, 99):.1f}, max {max(row.since_write):.1f} ms"
             )
-    if report.growth is not None:
-        console.print(_growth(report.growth))
+    for growth in report.growth:
+        console.print(_growth(growth))
     for title, reason in report.failed.items():
         console.print(f"[bold red]not measured[/]: {title}: {reason}", markup=True)
 
@@ -114,22 +114,22 @@ def _rows(rows: Sequence[Row]) -> Table:
 
 
 def _growth(growth: Growth) -> Table:
-    table = Table(title="Growth: one endpoint changes in ever larger meshes, 10 proxies, delta")
-    _columns(table, "services", "ms p50 / p99", "floor p50 / p99", "ratio p50 / p99")
+    table = Table(title=f"Growth: one endpoint changes, delta, over {growth.axis}")
+    _columns(table, growth.axis, "ms p50 / p99", "floor p50 / p99", "ratio p50 / p99")
     _columns(table, "CPU ms / floor", "peak MB")
     for row in growth.rows:
         server, floor = row.server, row.floor
         table.add_row(
-            f"{row.case.services:,}",
+            f"{growth.size(row):,}",
             _numbers(server.p50, server.p99),
             _numbers(floor.p50, floor.p99),
             f"{row.ratio:.2f} / {row.ratio_p99:.2f}",
             f"{server.cpu_seconds * 1000:.1f} / {floor.cpu_seconds * 1000:.1f}",
             f"{server.peak_mb:.0f}",
         )
-    smallest, largest = growth.rows[0].case.services, growth.rows[-1].case.services
+    smallest, largest = growth.size(growth.rows[0]), growth.size(growth.rows[-1])
     table.caption = (
-        f"{largest:,} services cost {growth.cpu_seconds:.2f} times the CPU of {smallest:,}, "
+        f"{largest:,} {growth.axis} cost {growth.cpu_seconds:.2f} times the CPU of {smallest:,}, "
         f"and {growth.milliseconds:.2f} times the time\n{_judged(growth.verdicts())}"
     )
     return table

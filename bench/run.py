@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 import yaml
 from msgspec import Struct
+from msgspec.structs import replace
 
+from bench.apiserver import ApiServer
 from bench.child import BenchError, Child, Usage
 from bench.client import (
     Arrivals,
@@ -24,9 +27,20 @@ from bench.client import (
 from bench.figure import MEGA, Case, Row, Side
 from bench.floor import Messages, Send, Sent, Serving, StartFloor, run_floor
 from bench.mesh import Change, Mesh, mark_of
-from bench.subject import Made, Make, StartSubject, TakeYields, Yields, run_subject
+from bench.start import PODS_PER_SERVICE, measure_start
+from bench.subject import (
+    Made,
+    Make,
+    StartSubject,
+    TakeUnits,
+    TakeYields,
+    Units,
+    Yields,
+    run_subject,
+)
 
 IN_FILES: Final = (Change.RENAME, Change.IN_PLACE)
+IN_CLUSTER: Final = (Change.SLICE, Change.START)
 WARM_UP: Final = 3
 """Rounds that are not counted: the first of a kind imports, compiles and allocates."""
 
@@ -129,10 +143,11 @@ class Runner:
         self._limits: Final = limits
         self._say: Final = say
         self._log: Final = folder / "log"
+        self._ids: Final = count()
 
     def run(self, case: Case) -> Row:
         """Measure a case and its floor. Raises BenchError if it cannot be measured."""
-        mesh = Mesh(case.services)
+        mesh = case.mesh
         self._say(case.title)
         self._log.unlink(missing_ok=True)
         with ExitStack() as stack:
@@ -143,6 +158,9 @@ class Runner:
             clients = _Clients(children, self._limits)
             if case.change is Change.CONNECT:
                 return self._run_connect(case, mesh, clients)
+            if case.change in IN_CLUSTER:
+                api = stack.enter_context(ApiServer(self._folder / f"cluster-{next(self._ids)}"))
+                return self._run_cluster(case, mesh, clients, api)
             return self._run_change(case, mesh, clients)
 
     # Everybody connects
@@ -167,6 +185,7 @@ class Runner:
         """The rounds of one side: of the control plane, or of the floor that sends *messages*."""
         got: Messages = {}
         rounds, before, after = [], [], []
+        units = 0
         for _ in range(case.rounds):
             with Child(run_subject if messages is None else run_floor, self._log) as child:
                 if messages is None:
@@ -177,19 +196,30 @@ class Runner:
                 began = clients.connect(address, case.proxies, mesh, delta=case.delta)
                 arrivals = clients.settle(connecting=True, bytes_each=bytes_each)
                 after.append(child.usage())
+                if messages is None:
+                    units += child.ask(TakeUnits(), Units).built
                 rounds.append(_Round(began, arrivals))
                 got = clients.recording()
                 clients.disconnect()
-        return _side(rounds, before, after), got
+        return replace(_side(rounds, before, after), units=units / case.rounds), got
 
     # Something changes
 
-    def _run_change(self, case: Case, mesh: Mesh, clients: _Clients) -> Row:
+    def _run_cluster(self, case: Case, mesh: Mesh, clients: _Clients, api: ApiServer) -> Row:
+        if case.change is Change.START:
+            api.fill(mesh, pods=int(mesh.services * PODS_PER_SERVICE))
+            return measure_start(case, api, self._folder)
+        api.fill(mesh)
+        return self._run_change(case, mesh, clients, api)
+
+    def _run_change(
+        self, case: Case, mesh: Mesh, clients: _Clients, api: ApiServer | None = None
+    ) -> Row:
         folder = self._folder / "mesh"
         if case.change in IN_FILES:
             write_folder(folder, mesh)
         with Child(run_subject, self._log) as subject:
-            address = self._serve(subject, mesh, folder if case.change in IN_FILES else None)
+            address = self._serve(subject, mesh, folder if case.change in IN_FILES else None, api)
             clients.connect(address, case.proxies, mesh, delta=case.delta)
             clients.settle(connecting=True)
             at_once = clients.recording()
@@ -199,18 +229,23 @@ class Runner:
                 if case.change in IN_FILES:
                     written = write_change(folder, mesh, case.change, mark)
                     return written, written
+                if api is not None:
+                    return api.write(mesh, mark), 0
                 return subject.ask(Make(case.change, mark), Made).at, 0
 
             def settled(done: _Round) -> _Round:
                 return _from_yield(done, subject.ask(TakeYields(), Yields), file_of(mesh, 0))
 
+            built = subject.ask(TakeUnits(), Units).built
             rounds, before, after = self._rounds(
                 case, clients, subject, make, settled if case.change in IN_FILES else None
             )
+            built = subject.ask(TakeUnits(), Units).built - built
             later = clients.recording()
             clients.disconnect()
         since_write = tuple(each.milliseconds_since_write for each in rounds if each.written)
-        server = _side(rounds, [before], [after])
+        units = built / (WARM_UP + case.rounds)
+        server = replace(_side(rounds, [before], [after]), units=units)
         mark = mark_of(case.change, WARM_UP + case.rounds - 1)
         with Child(run_floor, self._log) as floor:
             address = floor.ask(StartFloor(at_once, later), Serving).address
@@ -247,8 +282,15 @@ class Runner:
                 rounds.append(done)
         return rounds, before, child.usage()
 
-    def _serve(self, subject: Child, mesh: Mesh, folder: Path | None = None) -> str:
-        start = StartSubject(mesh, str(folder) if folder else "")
+    def _serve(
+        self,
+        subject: Child,
+        mesh: Mesh,
+        folder: Path | None = None,
+        api: ApiServer | None = None,
+    ) -> str:
+        kubeconfig = api and api.kube.write_kubeconfig(self._folder / "kubeconfig.yaml")
+        start = StartSubject(mesh, str(folder or ""), str(kubeconfig or ""))
         return subject.ask(start, Serving, self._limits.start_seconds).address
 
 

@@ -13,6 +13,8 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from adapters.files.adapter import FilesAdapter, FilesSettings
+from adapters.kubernetes.adapter import ADAPTER as KUBERNETES
+from adapters.kubernetes.settings import KubernetesSettings
 from aggregator import collector, logs
 from aggregator.collector import Collector
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable
@@ -34,10 +36,13 @@ from config.mesh import MeshConfig
 
 
 class StartSubject(Struct, frozen=True):
-    """Serve the mesh of *folder*, or without one the same from memory; answered `Serving`."""
+    """Serve the mesh of *folder* or of the cluster of *kubeconfig*, without either the same from
+    memory; answered `Serving`.
+    """
 
     mesh: Mesh
     folder: str = ""
+    kubeconfig: str = ""
 
 
 class Make(Struct, frozen=True):
@@ -51,6 +56,16 @@ class Made(Struct, frozen=True):
     """When the adapter told of it, in nanoseconds of the machine's monotonic clock."""
 
     at: int
+
+
+class TakeUnits(Struct, frozen=True):
+    """Ask how many units were built since the start; answered `Units`."""
+
+
+class Units(Struct, frozen=True):
+    """How many."""
+
+    built: int
 
 
 class TakeYields(Struct, frozen=True):
@@ -96,6 +111,8 @@ class Subject:
         settings: Struct = MemorySettings()
         if self._start.folder:
             settings = FilesSettings(path=self._start.folder)
+        elif self._start.kubeconfig:
+            settings = KubernetesSettings(kubeconfig=self._start.kubeconfig)
         context = RegistryContext(name="bench", cluster_id="bench")
         self._supervisor.apply(
             [RegistrySettings(name="bench", type="bench", context=context, adapter=settings)]
@@ -111,6 +128,8 @@ class Subject:
                 match await commands.take():
                     case Make(change, mark):
                         commands.answer(self._make(change, mark))
+                    case TakeUnits():
+                        commands.answer(Units(self._engine.units.units_built))
                     case TakeYields():
                         commands.answer(Yields(tuple(self._yields)))
                         self._yields.clear()
@@ -129,6 +148,8 @@ class Subject:
     def _load_adapter(self, name: str, origin: Origin) -> AdapterSpec:
         if self._start.folder:
             return AdapterSpec(name, FilesSettings, self._files)
+        if self._start.kubeconfig:
+            return KUBERNETES
         return AdapterSpec(name, MemorySettings, self._in_memory)
 
     def _files(self, context: RegistryContext, settings: Any) -> Adapter:

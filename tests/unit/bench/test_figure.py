@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.figure import Case, Goal, Growth, Row, Side, percentile
+from bench.figure import Axis, Case, Goal, Growth, Row, Side, percentile
 from bench.mesh import Change
 
 
@@ -61,7 +61,7 @@ def test_growth_compares_the_largest_with_the_smallest() -> None:
     """Sizes in between are shown, and do not decide."""
     rows = [row(side(10, cpu=cpu), side(5)) for cpu in (0.010, 0.5, 0.013)]
 
-    growth = Growth(tuple(rows))
+    growth = Growth(Axis.SERVICES, tuple(rows), most=1.2)
 
     assert growth.cpu_seconds == pytest.approx(1.3)
     assert [each.reached for each in growth.verdicts()] == [False, True]
