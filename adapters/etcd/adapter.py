@@ -7,7 +7,8 @@ befalls many, as is what a listing lacks. A key that cannot be decoded keeps wha
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from typing import Final
 
@@ -34,12 +35,9 @@ RELIST: Final = 600.0
 RELIST_DENIED: Final = 60.0
 """How soon everything is listed again; the second while a part of it may not be read."""
 
-_TOO_SOON: Final = 1.0
-"""A revision that is compacted sooner after the listing would be so again."""
-
 _OVERHEAD: Final = 1000
 _INLINE: Final = 16_000
-_CHUNK: Final = 200_000
+_CHUNK: Final = 100_000
 """What is decoded at once and in one piece: bytes of values, and so many more for each key."""
 
 _AT_ONCE: Final = 200
@@ -52,15 +50,25 @@ _STRAYS: Final = "*"
 _STRAYS_TOLD: Final = 3
 
 
+Connect = Callable[[str, EtcdSettings, str], AbstractAsyncContextManager[EtcdClient]]
+"""A connection to an endpoint; relative paths start at the folder of the last argument."""
+
+
 class EtcdAdapter:
     """Feeds the mesh from one etcd cluster."""
 
     def __init__(
-        self, context: RegistryContext, settings: EtcdSettings, *, relist: float = RELIST
+        self,
+        context: RegistryContext,
+        settings: EtcdSettings,
+        *,
+        relist: float = RELIST,
+        connect: Connect = connect,
     ) -> None:
         self._context: Final = context
         self._settings: Final = settings
         self._relist: Final = relist
+        self._connect: Final = connect
 
     async def run(self, sink: RegistrySink) -> None:
         """Feed *sink* until cancelled, from one member after the other.
@@ -72,7 +80,8 @@ class EtcdAdapter:
         failures: list[str] = []
         for endpoint in self._settings.endpoints:
             try:
-                async with connect(endpoint, self._settings, self._context.base_dir) as client:
+                connection = self._connect(endpoint, self._settings, self._context.base_dir)
+                async with connection as client:
                     await _Follower(
                         client, ledger, self._settings.prefix, self._context, self._relist
                     ).follow()
@@ -169,18 +178,19 @@ class _Follower:
     async def _watch(self, revision: int) -> None:
         """Follow what happened since *revision*; returns when it is time to list again."""
         clock = asyncio.get_running_loop().time
-        began = clock()
+        heard = False
         interval = min(self._relist, RELIST_DENIED) if self._denied else self._relist
-        due = began + interval * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads load.
+        due = clock() + interval * random.uniform(0.8, 1.2)  # noqa: S311 - only spreads load.
         ranges = [self._range(each) for each in self._sections if each not in self._denied]
         async with self._client.watch(ranges, revision + 1) as watch:
             while clock() < due:
                 try:
                     happened = await watch.next()
                 except CompactedError:
-                    if clock() - began < _TOO_SOON:
-                        raise
+                    if not heard:
+                        raise  # What was just listed is gone already; the next one would be too.
                     return
+                heard = True
                 if happened.events:
                     await self._take(happened)
 

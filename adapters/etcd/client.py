@@ -279,7 +279,8 @@ class Watch:
             if answer.canceled:
                 raise self._cancelled(answer)
             events += answer.events
-            if not answer.fragment:
+            # That the watch was created says nothing yet: it may be too late for its revision.
+            if not answer.fragment and not answer.created:
                 return Happened(answer.header.revision, tuple(events))
 
     async def _answer(self) -> rpc_pb2.WatchResponse:
@@ -325,10 +326,11 @@ class Watch:
     async def aclose(self) -> None:
         """End the stream."""
         self._call.cancel()
-        if self._reading is not None:
-            await asyncio.wait([self._reading])
-            if not self._reading.cancelled():
-                self._reading.exception()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.exception()
 
 
 def end_of(start: bytes) -> bytes:

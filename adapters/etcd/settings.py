@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from config.duration import Duration
 
+_SHORTEST_TIMEOUT: Final = Duration(0.05)
 _MEMBER: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
@@ -86,6 +87,8 @@ def validate(settings: EtcdSettings) -> Iterator[tuple[str, str]]:
         yield "password_file", "there is no `user` whose password this is"
     if len(set(settings.endpoints)) < len(settings.endpoints):
         yield "endpoints", "the same endpoint is written twice"
+    if settings.timeout < _SHORTEST_TIMEOUT:
+        yield "timeout", f"expected at least {_SHORTEST_TIMEOUT}"
     tls = settings.tls
     if tls is not None and bool(tls.cert) != bool(tls.key):
         missing = "key" if tls.cert else "cert"

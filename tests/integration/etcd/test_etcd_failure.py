@@ -134,6 +134,8 @@ async def test_another_member_takes_over_without_a_pause(make_etcd: Make[EtcdSer
     )
     for number, member in enumerate(members):
         member.arguments.extend(["--name", f"m{number}", "--initial-cluster", peers])
+        # So that a busy machine is not taken for a dead leader.
+        member.arguments.extend(["--heartbeat-interval", "50", "--election-timeout", "500"])
         member.launch()
     for member in members:
         await eventually(partial(asyncio.to_thread, member.is_ready), seconds=20)
@@ -141,6 +143,7 @@ async def test_another_member_takes_over_without_a_pause(make_etcd: Make[EtcdSer
         await client.put("/mesh/services/shop/a.mesh", service("10.0.0.1"))
         async with following(*members) as follower:
             members[0].kill()
+            await eventually(lambda: asyncio.to_thread(members[2].is_ready), seconds=20)
             await client.put("/mesh/services/shop/a.mesh", service("10.0.0.2"))
             await eventually(lambda: follower.addresses() == ["10.0.0.2"])
             assert follower.status.reconnects == 0
