@@ -35,7 +35,9 @@ class Announcer:
     """Makes registries of kubeconfigs, by the settings of the registry that finds them."""
 
     def __init__(self, context: RegistryContext, settings: RemoteClustersSettings) -> None:
-        self._inherited: Final = {name: getattr(context, name) for name in _INHERITED}
+        inherited = {name: getattr(context, name) for name in _INHERITED}
+        # In the form of a settings file, which has lists.
+        self._inherited: Final = inherited | {"export_to": list(context.export_to)}
         self._settings: Final = settings
 
     def decode_file(self, text: bytes, source: str) -> FileContent:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from aggregator.registry.status import RegistryState
 from tests.integration.remote_clusters.cluster import found_in, write
@@ -197,6 +198,60 @@ async def test_a_bad_rotation_changes_nothing_until_it_is_mended(
             assert not any("no kubeconfig" in each for each in mesh.problems())
             await west.move("reviews", "10.2.0.9")
             await served(mesh, clusters.namespace, "west/10.2.0.9")
+
+
+async def test_files_that_a_kubeconfig_names_are_found_beside_it(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    """A folder of kubeconfigs may be mounted anywhere, with certificates and tokens."""
+    west, folder = await clusters.open("west"), tmp_path / "kubeconfigs"
+    await west.serve("reviews", "10.2.0.1")
+    account = await west.account()
+    parts = yaml.safe_load(account.kubeconfig())
+    cluster, user = parts["clusters"][0]["cluster"], parts["users"][0]["user"]
+    del cluster["certificate-authority-data"], user["token"]
+    cluster["certificate-authority"], user["tokenFile"] = "ca.pem", "token"
+    await write(folder, "west", yaml.safe_dump(parts))
+    for name, text in (("ca.pem", west.server.ca.read_text()), ("token", account.token)):
+        (folder / name).write_text(text)
+    async with running_settings_mesh(tmp_path, found_in("kubeconfigs")) as mesh:
+        await served(mesh, clusters.namespace, "west/10.2.0.1")
+
+
+async def test_settings_of_a_cluster_change_without_a_loss(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    """Its network and locality may be corrected while it is served; other clusters are not
+    disturbed.
+    """
+    west, folder = await clusters.open("west"), tmp_path / "kubeconfigs"
+    await west.serve("reviews", "10.2.0.1")
+    async with FaultProxy(west.server.port) as proxy:
+        await write(folder, "north", west.server.kubeconfig(url=f"https://{proxy.address}"))
+        await write(folder, "west", west.server.kubeconfig())
+        async with running_settings_mesh(tmp_path, found_in("kubeconfigs")) as mesh:
+            places = ("north/10.2.0.1", "west/10.2.0.1")
+            await served(mesh, clusters.namespace, *places)
+            connections = proxy.connections
+            host = f"reviews.{clusters.namespace}.svc.cluster.local"
+            async with endpoint_watch(mesh.address, host) as watch:
+                await eventually(lambda: watch.addresses)
+                own = {"west": {"network": "net2", "locality": "eu/eu-2"}}
+                await mesh.apply([found_in("kubeconfigs", clusters=own)])
+
+                found = await eventually(
+                    lambda: {
+                        each.cluster_id: each
+                        for each in mesh.endpoints("reviews", clusters.namespace)
+                    },
+                    lambda each: each["west"].network == "net2",
+                )
+                assert str(found["west"].locality) == "eu/eu-2"
+                assert found["north"].network == ""
+                assert mesh.places("reviews", clusters.namespace) == list(places)
+                assert proxy.connections == connections
+                assert not watch.gone
+                assert all(watch.history)
 
 
 async def test_a_cluster_that_comes_back_under_another_id_leaves_nothing_of_the_old_one(

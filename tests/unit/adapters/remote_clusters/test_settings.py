@@ -7,8 +7,16 @@ import pytest
 from msgspec import Meta, Struct
 
 from adapters.remote_clusters.adapter import ADAPTER
+from adapters.remote_clusters.decode import Announcer
+from adapters.remote_clusters.settings import RemoteClustersSettings
 from aggregator.model.errors import ConfigError, Origin
-from aggregator.model.registry import Adapter, AdapterSpec, AnnouncedRegistry, RegistryContext
+from aggregator.model.registry import (
+    Adapter,
+    AdapterSpec,
+    AnnouncedRegistry,
+    Content,
+    RegistryContext,
+)
 from aggregator.model.secret import Redacted
 from aggregator.registry.settings import RegistrySettings
 from aggregator.settings import decode_announced, decode_settings
@@ -76,6 +84,23 @@ def test_remote_clusters_give_no_rules_unless_asked() -> None:
     """Who adds a cluster wants its endpoints; its rules would count for the whole mesh."""
     assert decode("  kubeconfigs: k").context.rules is False
     assert decode("  kubeconfigs: k\n  rules: true").context.rules is True
+
+
+def test_what_is_announced_can_be_decoded() -> None:
+    """The settings that a cluster inherits are in the form that a file would have."""
+    announcer = decode("  kubeconfigs: k\n  export_to: [shop]\n  clusters: {west: {page: 7}}")
+    assert isinstance(announcer.adapter, RemoteClustersSettings)
+    text = b"clusters: [{}]\ncontexts: [{}]"
+    content = Announcer(announcer.context, announcer.adapter).decode_file(text, "k/west.yaml")
+    (item,) = content.items[Content.REGISTRIES].values()
+    assert isinstance(item, AnnouncedRegistry)
+
+    found = decode_announced(item, announcer, load)
+
+    assert found.context.export_to == ("shop",)
+    assert found.adapter == ClusterSettings(7)
+    assert found.context.credential.reveal() == text
+    assert found.context.rules is False
 
 
 def test_an_announced_cluster_is_optional_and_called_like_its_id() -> None:
