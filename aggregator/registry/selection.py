@@ -11,6 +11,9 @@ from msgspec import Struct
 from aggregator.model.registry import Namespace
 from config.selector import LabelSelector
 
+Source = tuple[str, str]
+"""The scope and the adapter's own key of one word."""
+
 _UNNAMED: Final = ""
 """Stands for every namespace that a registry does not tell of."""
 
@@ -50,7 +53,7 @@ class NamespaceSelection:
 
     def __init__(self, selectors: Sequence[LabelSelector]) -> None:
         self._selectors = tuple(selectors)
-        self._told: Final[dict[str, dict[str, Mapping[str, str]]]] = {}
+        self._told: Final[dict[str, dict[str, dict[Source, Mapping[str, str]]]]] = {}
         self._rules: Final[dict[str, _Rule]] = {}
         self._stale: Final[set[str]] = set()
 
@@ -60,13 +63,18 @@ class NamespaceSelection:
             self._selectors = tuple(selectors)
             self._stale.update(self._told)
 
-    def tell(self, registry: str, namespace: Namespace, *, present: bool) -> None:
-        """A registry tells of a namespace, or does so no longer."""
+    def tell(self, registry: str, namespace: Namespace, source: Source, *, present: bool) -> None:
+        """A registry tells of a namespace, or does so no longer; of several words the first in the
+        order of their sources counts.
+        """
         names = self._told.setdefault(registry, {})
+        words = names.setdefault(namespace.name, {})
         if present:
-            names[namespace.name] = dict(namespace.labels)
+            words[source] = dict(namespace.labels)
         else:
-            names.pop(namespace.name, None)
+            words.pop(source, None)
+        if not words:
+            del names[namespace.name]
         self._stale.add(registry)
 
     def counts(self, registry: str, namespace: str) -> bool:
@@ -78,8 +86,8 @@ class NamespaceSelection:
         """Bring what was told into force; returns by registry what is judged differently."""
         flips: dict[str, Flip] = {}
         for registry in sorted(self._stale):
-            labels = self._told[registry]
-            after = _Rule(self._selectors, dict(labels))
+            labels = {name: words[min(words)] for name, words in self._told[registry].items()}
+            after = _Rule(self._selectors, labels)
             if flip := Flip(self._rules.pop(registry, _Rule()), after):
                 flips[registry] = flip
             if labels:

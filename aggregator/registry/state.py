@@ -253,7 +253,8 @@ class State:
                 _put(self._sources, item.key, source, item if present else None)
                 touched.rules[item.key] = None
             case Namespace(name=name):
-                self._selection.tell(shard.registry, item, present=present)
+                word = (shard.scope, own)
+                self._selection.tell(shard.registry, item, word, present=present)
                 _put(self._namespaces, name, source, item if present else None)
                 touched.places[name] = None
             case NetworkGateway(network=network):

@@ -10,7 +10,14 @@ from structlog.testing import LogCapture
 
 from aggregator.model.change import Change, ConfigChanged, EndpointsChanged, ServiceChanged
 from aggregator.model.config import Config, ConfigKey
-from aggregator.model.registry import Content, Item, RegistrySink, ServiceItem, ShardKey
+from aggregator.model.registry import (
+    Content,
+    Item,
+    Namespace,
+    RegistrySink,
+    ServiceItem,
+    ShardKey,
+)
 from aggregator.model.service import (
     Endpoint,
     Resolution,
@@ -24,7 +31,8 @@ from aggregator.registry.guard import GuardSettings, LossGuard
 from config.kinds.destination_rule import DestinationRule
 from config.kinds.service_entry import ServiceEntry, ServicePort
 from config.kinds.workload_entry import WorkloadEntry
-from config.selector import WorkloadSelector
+from config.mesh import MeshConfig
+from config.selector import LabelSelector, WorkloadSelector
 from tests.support.builders import config, endpoint, port, service
 from tests.support.clock import FakeClock
 
@@ -46,6 +54,7 @@ class Observer:
             self._take,
             clock=FakeClock(),
             precedence=REGISTRIES,
+            mesh=MeshConfig(discovery_selectors=(LabelSelector(match_labels={"mesh": "on"}),)),
             guard=LossGuard(GuardSettings(share=1.0)),
             log=structlog.wrap_logger(None, processors=[LogCapture()]),
         )
@@ -62,7 +71,7 @@ class Observer:
                 case ConfigChanged(key):
                     _set(self.configs, key, self.aggregate.config(key))
                 case _:
-                    pass
+                    continue  # nothing is read of places here
             if before == (self.services, self.endpoints, self.configs):
                 self.idle.append(change)
 
@@ -150,9 +159,17 @@ def rules(draw: st.DrawFn) -> tuple[Content, Item]:
 
 
 @st.composite
+def namespaces(draw: st.DrawFn) -> tuple[Content, Item]:
+    """The namespace of everything, discovered or not, or another one."""
+    labels = labels_of({"mesh": draw(st.sampled_from(["on", "off"]))})
+    return Content.PLACES, Namespace(draw(st.sampled_from(["shop", "bank"])), labels)
+
+
+@st.composite
 def words(draw: st.DrawFn) -> Word:
     """What one registry says of one thing."""
-    content, item = draw(st.one_of(service_items(), workloads(), entries(), machines(), rules()))
+    kinds = (service_items(), workloads(), entries(), machines(), rules(), namespaces())
+    content, item = draw(st.one_of(*kinds))
     shard = ShardKey(draw(st.sampled_from(REGISTRIES)), draw(st.sampled_from(["a", "b"])), content)
     return shard, draw(st.sampled_from(["x", "y"])), item
 
