@@ -99,8 +99,8 @@ class Plane:
 
     @property
     def synced(self) -> bool:
-        """Whether the registry is in sync."""
-        return self.status.state is RegistryState.SYNCED
+        """Whether the registry is in sync, all of it."""
+        return self.status.state is RegistryState.SYNCED and not self.status.problems
 
     @property
     def losses(self) -> list[Loss]:

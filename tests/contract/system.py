@@ -88,13 +88,12 @@ class System:
     async def holds(self, seconds: float = 20.0) -> None:
         """Return once the streams hold what is wanted; after the grace, where there is one."""
         if not self.driver.tells_deletions:
-            lingering = dict(self.wanted)
             await eventually(
-                lambda: self._without_empty() == _sorted(lingering),
+                self._hold_apart_from_the_empty,
                 seconds=seconds,
                 hint="the streams hold something else",
             )
-            self.plane.clock.jump(self.plane.deletion_grace + 1)
+            await eventually(self._hold_after_the_grace, seconds=seconds, every=0.2)
         await self.plane.shows(self.wanted, seconds)
 
     async def keeps(self, seconds: float = 1.0) -> None:
@@ -140,12 +139,21 @@ class System:
             await self.driver.start()
         await self.plane.recovers()
 
-    def _without_empty(self) -> dict[str, tuple[str, ...]]:
-        found = self.plane.seen(self.plane.mirrors[0])
-        return {host: addresses for host, addresses in found.items() if addresses}
+    def _hold_apart_from_the_empty(self) -> bool:
+        return all(
+            _filled(self.plane.seen(mirror)) == _filled(self.wanted)
+            for mirror in self.plane.mirrors
+        )
+
+    def _hold_after_the_grace(self) -> bool:
+        seen = [self.plane.seen(mirror).keys() for mirror in self.plane.mirrors]
+        if all(hosts == self.wanted.keys() for hosts in seen):
+            return True
+        self.plane.clock.jump(self.plane.deletion_grace + 1)
+        return False
 
 
-def _sorted(services: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def _filled(services: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     return {host: tuple(sorted(each)) for host, each in services.items() if each}
 
 

@@ -89,6 +89,8 @@ class FaultProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What was closed is gone in the loop's next round.
+        await asyncio.sleep(0)
 
     @property
     def address(self) -> str:
@@ -145,12 +147,16 @@ class FaultProxy:
         except (OSError, TimeoutError):
             _end(writer, reset=True)
             return
+        except asyncio.CancelledError:
+            _end(writer, reset=True)
+            raise
         connection = _Connection(self, (reader, writer), there)
         self._open.add(connection)
         try:
             await connection.run()
         finally:
             self._open.discard(connection)
+            connection.end(reset=False)
 
     async def until_passable(self) -> Fault:
         """What is wrong, once something may go on."""
@@ -195,7 +201,6 @@ class _Connection:
         finally:
             up.cancel()
             await asyncio.gather(up, return_exceptions=True)
-            self.end(reset=False)
 
     async def _up(self) -> None:
         proxy = self._proxy
