@@ -59,8 +59,8 @@ class Keeper:
     async def run(self) -> None:
         """Save until cancelled."""
         while True:
-            await self._sleep(TICK)
             await self.tick()
+            await self._sleep(TICK)
 
     async def tick(self) -> None:
         """Save what is due, note who is in sync, and forget who is gone."""

@@ -384,7 +384,7 @@ class Supervisor:
         """Serve what was saved of a registry while it is being read."""
         runner.recalled = True
         runner.state_fault = recalled.fault
-        if recalled.state is not None and not runner.ended:
+        if recalled.state is not None:
             settings = runner.settings
             self._aggregate.restore(settings.name, settings.context, recalled.state.shards)
             runner.warm = True

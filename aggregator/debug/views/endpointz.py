@@ -1,5 +1,6 @@
 """`endpointz`: the endpoints of every service, grouped by the registry that gave them."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -7,6 +8,7 @@ from msgspec import Struct
 from aggregator.debug.sources import Sources
 from aggregator.debug.spec import Query, ViewSpec
 from aggregator.model.service import Endpoint, ServiceKey
+from aggregator.registry.status import RegistryState
 
 
 class _Row(Struct, frozen=True):
@@ -14,40 +16,56 @@ class _Row(Struct, frozen=True):
     endpoints: tuple[Endpoint, ...]
 
 
-def _read(sources: Sources, query: Query) -> list[_Row]:
+class _Content(Struct, frozen=True):
+    rows: list[_Row]
+    ages: Mapping[str, float]
+
+
+def _read(sources: Sources, query: Query) -> _Content:
     aggregate = sources.aggregate
-    return [
+    rows = [
         _Row(key, aggregate.endpoints(key))
         for key in sorted(aggregate.service_keys())
         if query.get("host", key.host) == key.host
         and query.get("namespace", key.namespace) == key.namespace
     ]
+    statuses = (each for each in sources.supervisor.status() if not each.replacing)
+    ages = {each.name: each.age for each in statuses if each.state is not RegistryState.SYNCED}
+    return _Content(rows, ages)
 
 
-def _render(rows: list[_Row]) -> object:
+def _render(content: _Content) -> object:
     return [
-        {"host": row.key.host, "namespace": row.key.namespace, "shards": _shards(row.endpoints)}
-        for row in rows
+        {
+            "host": row.key.host,
+            "namespace": row.key.namespace,
+            "shards": _shards(row.endpoints, content.ages),
+        }
+        for row in content.rows
     ]
 
 
-def _shards(endpoints: tuple[Endpoint, ...]) -> dict[str, list[dict[str, object]]]:
+def _shards(
+    endpoints: tuple[Endpoint, ...], ages: Mapping[str, float]
+) -> dict[str, list[dict[str, object]]]:
     shards: dict[str, list[dict[str, object]]] = {}
     for endpoint in endpoints:
-        shards.setdefault(endpoint.registry, []).append(
-            {
-                "address": endpoint.address,
-                "ports": dict(endpoint.ports),
-                "labels": dict(endpoint.labels),
-                "locality": str(endpoint.locality),
-                "network": endpoint.network,
-                "clusterId": endpoint.cluster_id,
-                "weight": endpoint.weight,
-                "health": endpoint.health.name,
-                "serviceAccount": endpoint.service_account,
-                "node": endpoint.node,
-            }
-        )
+        shown = {
+            "address": endpoint.address,
+            "ports": dict(endpoint.ports),
+            "labels": dict(endpoint.labels),
+            "locality": str(endpoint.locality),
+            "network": endpoint.network,
+            "clusterId": endpoint.cluster_id,
+            "weight": endpoint.weight,
+            "health": endpoint.health.name,
+            "serviceAccount": endpoint.service_account,
+            "node": endpoint.node,
+            "stale": endpoint.registry in ages,
+        }
+        if endpoint.registry in ages:
+            shown["staleSeconds"] = round(ages[endpoint.registry], 1)
+        shards.setdefault(endpoint.registry, []).append(shown)
     return shards
 
 
