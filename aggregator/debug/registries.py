@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import structs
+
 from aggregator.debug.form import camel_form
 from aggregator.model.errors import Problem
 from aggregator.registry.status import RegistryStatus
@@ -10,11 +12,10 @@ from aggregator.registry.status import RegistryStatus
 
 def status_form(status: RegistryStatus, now: float) -> dict[str, Any]:
     """The status with its times in seconds before *now*; the clock's zero means nothing outside."""
-    form: dict[str, Any] = camel_form(status)
+    retry_in = None if status.retry_in is None else round(status.retry_in, 3)
+    form: dict[str, Any] = camel_form(structs.replace(status, retry_in=retry_in))
     success = form.pop("lastSuccess")
     form["lastSuccessSecondsAgo"] = None if success is None else round(now - success, 3)
-    if status.retry_in is not None:
-        form["retryIn"] = round(status.retry_in, 3)
     form["ageSeconds"] = round(form.pop("age"), 3)
     return form
 
