@@ -64,12 +64,14 @@ class Summary(Struct, frozen=True):
     """How much of one registry is in the merged state.
 
     `skipped` counts objects that are left out for an error, `lingering` services that were absent
-    from a listing and wait for their end without endpoints.
+    from a listing and wait for their end without endpoints, `excluded` items that mapping rules
+    leave out.
     """
 
     counts: Counts = field(default_factory=Counts)
     problems: int = 0
     skipped: int = 0
+    excluded: int = 0
     scopes: int = 0
     revision: str = ""
     held: Mapping[str, Hold] = {}
@@ -247,6 +249,7 @@ class Aggregate:
             counts=replace(generation.counts),
             problems=len(problems),
             skipped=len({(each.origin, each.subject) for each in errors}),
+            excluded=generation.excluded,
             scopes=len({shard.scope for shard in generation.shards}),
             revision=generation.revision,
             held={
@@ -271,6 +274,11 @@ class Aggregate:
         live = registry.live
         shards = {shard: dict(live.said(shard)) for shard in live.shards}
         return Said(shards, live.revision, live.version)
+
+    def served(self, name: str) -> Mapping[ShardKey, Mapping[str, Item]]:
+        """What is served of a registry's words, before it is merged with what others say."""
+        registry = self._registries.get(name)
+        return registry.live.shards if registry is not None else {}
 
     @property
     def merge_total(self) -> int:

@@ -138,6 +138,16 @@ class Generation:
             return self._put_claimed(shard, key, item)
         return self._put_mapped(shard, key, item)
 
+    @property
+    def excluded(self) -> int:
+        """How many items the mapping rules leave out on purpose."""
+        unserved = sum(
+            key not in self.shards.get(shard, {})
+            for shard, originals in self._originals.items()
+            for key in originals
+        )
+        return unserved - sum(len(reasons) for reasons in self.refused.values())
+
     def all_problems(self) -> dict[str, tuple[Problem, ...]]:
         """By scope, what was reported, and what the mapping rules could not use."""
         if not self.refused:

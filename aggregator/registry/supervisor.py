@@ -479,6 +479,7 @@ class Supervisor:
             scopes=summary.scopes,
             problems=summary.problems,
             skipped=summary.skipped,
+            excluded=summary.excluded,
             lingering=summary.lingering,
             held=tuple(
                 HeldLoss(
