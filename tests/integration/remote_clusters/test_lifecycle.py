@@ -1,6 +1,7 @@
 """Real clusters that are added, rotated, broken and removed while streams watch."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -363,3 +364,37 @@ async def test_clusters_are_found_by_the_secrets_of_another(
         await served(mesh, clusters.namespace, "east/10.1.0.1")
         assert list(mesh.statuses()) == ["east", "more"]
         assert "token" not in "".join(str(each) for each in mesh.supervisor.status())
+
+
+async def test_a_program_gives_the_credential_only_where_that_is_allowed(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    """Who may write into the folder must not thereby run programs; where it is allowed they are
+    found beside the kubeconfig.
+    """
+    west, folder = await clusters.open("west"), tmp_path / "kubeconfigs"
+    await west.serve("reviews", "10.2.0.1")
+    account = await west.account()
+    parts = yaml.safe_load(account.kubeconfig())
+    version = "client.authentication.k8s.io/v1"
+    parts["users"][0]["user"] = {
+        "exec": {"apiVersion": version, "command": "./login", "interactiveMode": "Never"}
+    }
+    await write(folder, "west", yaml.safe_dump(parts))
+    credential = {
+        "apiVersion": version,
+        "kind": "ExecCredential",
+        "status": {"token": account.token},
+    }
+    program = folder / "login"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(credential)}'\n")
+    program.chmod(0o755)
+    async with running_settings_mesh(tmp_path, found_in("kubeconfigs")) as mesh:
+        await eventually(
+            lambda: any("allow_exec" in each.last_error for each in mesh.statuses().values())
+        )
+        assert mesh.places("reviews", clusters.namespace) == []
+
+        await mesh.apply([found_in("kubeconfigs", allow_exec=True)])
+
+        await served(mesh, clusters.namespace, "west/10.2.0.1")
