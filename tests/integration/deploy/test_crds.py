@@ -1,11 +1,15 @@
 """The definitions of traffic rules on a real API server."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aggregator.model.errors import ConfigError
+from config.decode import is_rule, load_config
+from config.documents import read_documents
 from config.kind_table import kinds
 from tests.support.crds import install_crds, our_crds
 from tests.support.istio_cases import FILE, Verdict, verdicts
@@ -21,6 +25,21 @@ pytestmark = pytest.mark.servers
 NAMESPACE = "crd-test"
 KINDS = kinds()
 VERDICTS = tuple(verdicts()) if FILE.exists() else ()
+
+
+def _goldens() -> Iterator[dict[str, Any]]:
+    """The rules of all cases of tests/golden that our validation takes."""
+    for path in sorted((Path(__file__).parents[2] / "golden").glob("*/*/in.yaml")):
+        for document in read_documents(path.read_bytes(), str(path)).documents:
+            try:
+                if is_rule(document):
+                    load_config(document, default_namespace="default")
+                    yield document.data
+            except ConfigError:
+                continue
+
+
+GOLDENS = tuple(_goldens())
 
 
 @pytest.fixture
@@ -78,6 +97,23 @@ async def test_what_istio_accepts_is_stored_whole(client: KubeClient) -> None:
                 refused.append(f"{json.dumps(document)}: stored as {stored['spec']}")
 
     assert len(accepted) > 300
+    assert refused == []
+
+
+async def test_every_rule_of_the_goldens_is_stored_whole(client: KubeClient) -> None:
+    """Whatever we serve in some way can be written to a cluster."""
+    refused: list[str] = []
+    for index, document in enumerate(GOLDENS):
+        named = {**document, "metadata": {**document["metadata"], "name": f"golden-{index}"}}
+        try:
+            stored = await try_out(client, named)
+        except KubeRefusedError as error:
+            refused.append(f"{json.dumps(document)}: {error}")
+        else:
+            if stored["spec"] != document["spec"]:
+                refused.append(f"{json.dumps(document)}: stored as {stored['spec']}")
+
+    assert len(GOLDENS) > 50
     assert refused == []
 
 
