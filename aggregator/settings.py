@@ -206,6 +206,11 @@ class Merge(Struct, frozen=True, forbid_unknown_fields=True):
         about("For `weights`: percent by registry, 100 in all; one that is not named gets none."),
     ] = {}
 
+    @property
+    def rule(self) -> MergeRule:
+        """What the registry layer is told."""
+        return MergeRule(self.hosts, self.policy, self.registries, tuple(self.weights.items()))
+
 
 class SettingsForm(Struct, frozen=True, forbid_unknown_fields=True):
     """The file as it is written; its registries are decoded one by one, by type."""
@@ -292,10 +297,7 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
         domain=form.domain,
         mesh=form.mesh,
         networks=form.networks,
-        merge=tuple(
-            MergeRule(each.hosts, each.policy, each.registries, tuple(each.weights.items()))
-            for each in form.merge
-        ),
+        merge=tuple(each.rule for each in form.merge),
         listen=_resolve_listen(form.listen, base),
         push=form.push,
         state=_resolve_state(form.state, base),

@@ -1,7 +1,8 @@
 """Cases of tests/golden: input in one file, and the Envoy resources that it brings about.
 
 The input's first document says for whom and what to show (`Head`); the others are what a user
-writes. Clusters that every proxy has are left out.
+writes. Further registries have a file each, `in.<name>.yaml`. Clusters that every proxy has are
+left out.
 """
 
 import time
@@ -13,7 +14,8 @@ import yaml
 from envoy.config.core.v3 import base_pb2
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
-from msgspec import Struct
+from msgspec import Struct, structs
+from msgspec.structs import replace
 
 from adapters.files.decode import decode_file
 from aggregator.folder.reader import FileContent
@@ -32,8 +34,9 @@ from aggregator.model.registry import Content, RegistryContext, ShardKey
 from aggregator.push.engine import Engine
 from aggregator.push.state import ViewDiff, ViewState
 from aggregator.registry.aggregate import Aggregate
+from aggregator.settings import Merge
 from aggregator.xds.node import decode_node
-from config.mesh import MeshConfig
+from config.mesh import MeshConfig, Network
 from config.shape import decode_struct
 from tests.support.mesh import make_engine
 
@@ -52,12 +55,27 @@ REGISTRY: Final = "files"
 CONTEXT: Final = RegistryContext(name=REGISTRY, cluster_id=REGISTRY, namespace="shop")
 
 
+class Place(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where what a registry tells is."""
+
+    cluster_id: str = ""
+    network: str = ""
+    locality: str = ""
+
+
 class Head(Struct, frozen=True, forbid_unknown_fields=True):
-    """`show` names the types, or ``problems``; `proxy` is an xDS node, `mesh` a MeshConfig."""
+    """`show` names the types, or ``problems``; `proxy` is an xDS node, `mesh` a MeshConfig.
+
+    `registries` places the one of the input (``files``) and further ones, in the order of
+    precedence; `networks` and `merge` are those sections of the settings.
+    """
 
     show: tuple[str, ...]
     proxy: dict[str, Any] = {}
     mesh: dict[str, Any] = {}
+    registries: dict[str, Place] = {}
+    networks: dict[str, Network] = {}
+    merge: tuple[Merge, ...] = ()
 
 
 class Golden(Struct, frozen=True):
@@ -65,12 +83,17 @@ class Golden(Struct, frozen=True):
 
     folder: Path
     head: Head
-    content: FileContent
+    contents: Mapping[str, FileContent]
 
     @property
     def name(self) -> str:
         """``<topic>/<case>``."""
         return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def contexts(self) -> dict[str, RegistryContext]:
+        """The registries, in the order of precedence."""
+        return contexts_of(self.head)
 
     @property
     def mesh(self) -> MeshConfig:
@@ -95,16 +118,26 @@ class GoldenSource:
     def __init__(self) -> None:
         self.aggregate: Final = Aggregate(self._changed, clock=time.monotonic)
         self.engine: Final[Engine] = make_engine(self.aggregate)
-        self._sink: Final = self.aggregate.sink(REGISTRY, CONTEXT)
+        self._contexts: dict[str, RegistryContext] = {}
 
     def load(self, golden: Golden | None) -> None:
         """Put the case in the place of the one before; None leaves nothing."""
         mesh = golden.mesh if golden else MeshConfig()
         self.aggregate.set_mesh(mesh)
         self.engine.set_mesh(mesh)
-        given = golden.content.items if golden else {}
-        for kind in (Content.SERVICES, Content.RULES):
-            self._sink.replace(ShardKey(REGISTRY, INPUT, kind), given.get(kind, {}))
+        self.aggregate.set_networks(golden.head.networks if golden else {})
+        self.aggregate.set_merge_rules([each.rule for each in golden.head.merge] if golden else [])
+        contexts = golden.contexts if golden else {}
+        for name, context in self._contexts.items():
+            if contexts.get(name) != context:
+                self.aggregate.remove_registry(name)
+        self._contexts = contexts
+        self.aggregate.set_precedence(list(contexts))
+        for name, context in contexts.items():
+            sink = self.aggregate.sink(name, context)
+            given = golden.contents[name].items if golden else {}
+            for kind in (Content.SERVICES, Content.RULES):
+                sink.replace(ShardKey(name, INPUT, kind), given.get(kind, {}), explicit=True)
 
     def _changed(self, changes: Iterable[Any]) -> None:
         self.engine.submit(changes)
@@ -123,9 +156,21 @@ def read_golden(folder: Path) -> Golden:
     assert separator
     # Lines keep their numbers, so that problems tell the right ones.
     above = b"\n" * (first.count(b"\n") + 2)
-    content = decode_file(above + rest, INPUT, CONTEXT)
-    assert not content.broken, "\n".join(map(str, content.problems))
-    return Golden(folder, head, content)
+    contents = {}
+    for name, context in contexts_of(head).items():
+        file = INPUT if name == REGISTRY else f"in.{name}.yaml"
+        own = above + rest if name == REGISTRY else (folder / file).read_bytes()
+        contents[name] = decode_file(own, file, context)
+        assert not contents[name].broken, "\n".join(map(str, contents[name].problems))
+    return Golden(folder, head, contents)
+
+
+def contexts_of(head: Head) -> dict[str, RegistryContext]:
+    """The registries of a case, in the order of precedence."""
+    found = {REGISTRY: CONTEXT} if REGISTRY not in head.registries else {}
+    for name, place in head.registries.items():
+        found[name] = replace(CONTEXT, name=name, **structs.asdict(place))
+    return found
 
 
 async def build_golden(golden: Golden) -> dict[str, str]:
@@ -139,7 +184,8 @@ async def build_golden(golden: Golden) -> dict[str, str]:
         if name != PROBLEMS
     }
     if PROBLEMS in golden.head.show:
-        found = (*golden.content.problems, *source.aggregate.conflicts(), *source.engine.problems())
+        given = (problem for each in golden.contents.values() for problem in each.problems)
+        found = (*given, *source.aggregate.conflicts(), *source.engine.problems())
         files[f"out.{PROBLEMS}.yaml"] = _print_problems(found)
     return files
 
