@@ -27,7 +27,7 @@ from aggregator.model.errors import AdapterUnavailableError
 SHORTEST_WAIT: Final = 0.1
 WATCH_SECONDS: Final = 300
 _TRIES: Final = 3
-"""After so many failures in a row a watch gives up its version and lists again."""
+"""After so many refusals in a row a watch gives up its version and lists again."""
 
 _LASTED: Final = 1.0
 """A watch that lasted so many seconds has shown that the server works."""
@@ -220,8 +220,6 @@ class Reflector:
         self._failures += 1
         if self._failing_since is None:
             self._failing_since = self._pace.clock()
-        if self._failures >= _TRIES:
-            self._version = ""
 
     def _impatient(self) -> bool:
         since = self._failing_since
@@ -235,7 +233,7 @@ class Reflector:
         return float(self._pace.random() * most)
 
     def _unanswered(self, error: AdapterUnavailableError) -> float:
-        if not self.settled.is_set():
+        if not self.settled.is_set() and not self._resource.optional:
             raise error
         self._failed()
         if self._impatient():
@@ -255,6 +253,8 @@ class Reflector:
             self.settled.set()
             return self._pace.longest
         self._failed()
+        if self._failures >= _TRIES:
+            self._version = ""
         if self._impatient():
             if not self.settled.is_set() and not self._resource.optional:
                 message = f"cannot read {self._resource.plural}: {error}"

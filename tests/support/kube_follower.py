@@ -107,7 +107,8 @@ class KubeFollower:
 
 @asynccontextmanager
 async def following_kube(
-    kubeconfig: str | KubeApiserver,
+    cluster: str | KubeApiserver,
+    /,
     *,
     base: Path = Path(),
     pace: Pace = USUAL,
@@ -115,9 +116,13 @@ async def following_kube(
     context: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> AsyncIterator[KubeFollower]:
-    """Follow a cluster until the block ends; an empty kubeconfig leaves it to the settings."""
-    if isinstance(kubeconfig, KubeApiserver):
-        kubeconfig = await asyncio.to_thread(kubeconfig.kubeconfig)
+    """Follow a cluster until the block ends. It is a server or a kubeconfig; an empty one leaves it
+    to the settings.
+    """
+    if isinstance(cluster, str):
+        kubeconfig = cluster
+    else:
+        kubeconfig = await asyncio.to_thread(cluster.kubeconfig)
     follower = KubeFollower(base, kubeconfig, pace, context or {}, fields)
     task = asyncio.create_task(follower.supervisor.run())
     try:
