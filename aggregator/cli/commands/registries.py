@@ -1,7 +1,8 @@
 """`registries`: how each registry of a running daemon fares."""
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ _COLUMNS: Final = (
     "rules",
     "problems",
     "skipped",
-    "held",
     "reconnects",
+    "held",
     "last error",
 )
+_SENTENCES: Final = 2
+"""How many of the last columns hold sentences, which have no place in a framed table."""
 
 
 @click.command("registries")
@@ -63,10 +66,21 @@ def _registries(
         told = {key: found[key] for key in ("registries", "problems")}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    show_table(_COLUMNS, [_row(each) for each in found["registries"]])
+    _show([_row(each) for each in found["registries"]])
     if problems:
         for line in _problems(found["problems"]):
             click.echo(line)
+
+
+def _show(rows: Sequence[tuple[str, ...]]) -> None:
+    if not sys.stdout.isatty():
+        show_table(_COLUMNS, rows)
+        return
+    show_table(_COLUMNS[:-_SENTENCES], [row[:-_SENTENCES] for row in rows])
+    for row in rows:
+        for title, text in zip(_COLUMNS[-_SENTENCES:], row[-_SENTENCES:], strict=True):
+            if text:
+                click.echo(f"{row[0]}: {title}: {text}")
 
 
 def _row(registry: dict[str, Any]) -> tuple[str, ...]:
@@ -90,8 +104,8 @@ def _row(registry: dict[str, Any]) -> tuple[str, ...]:
         state,
         age,
         *counts,
-        held,
         str(registry["reconnects"]),
+        held,
         registry["lastError"],
     )
 
