@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from aggregator.model.errors import ConfigError, Origin
 from config.duration import Duration
@@ -48,6 +48,14 @@ class Open(Struct, frozen=True):
 
     name: str
     target: int | str = 0
+
+
+class Demanding(Struct):
+    """Demands that our own structs do not have."""
+
+    above: Annotated[float, Meta(gt=0)] = 1.0
+    below: Annotated[int, Meta(ge=1, lt=10)] = 1
+    short: Annotated[str, Meta(max_length=3)] = ""
 
 
 def place(path: str) -> Origin:
@@ -186,6 +194,24 @@ def test_a_mistake_made_a_million_times_is_not_told_as_often() -> None:
 def test_what_is_no_object_at_all_is_told() -> None:
     """A spec that is a list is a mistake of indentation."""
     assert mismatches([]) == {"spec": "expected an object, found a list"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("above", 0, "expected a number above 0, found 0"),
+        ("below", 10, "expected a whole number of at least 1 and below 10, found 10"),
+        ("short", "abcd", "Expected `str` of length <= 3 - at `$.short`"),
+    ],
+)
+def test_every_demand_of_a_struct_is_told(field: str, value: object, message: str) -> None:
+    """Also one that nobody thought of here: adapters that live elsewhere bring structs too."""
+    with pytest.raises(ConfigError) as raised:
+        decode_struct({field: value}, Demanding, "spec", lambda path: Origin(path))
+
+    (problem,) = raised.value.problems
+    assert problem.message == message
+    assert problem.path.startswith("spec")
 
 
 def test_encoding_gives_back_what_was_written() -> None:

@@ -1,0 +1,1 @@
+"""An adapter that lives in a package of its own."""
