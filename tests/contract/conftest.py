@@ -15,6 +15,7 @@ from tests.contract.system import System, running_system
 
 DRIVERS: Final = (
     "tests.contract.files_driver:FilesDriver",
+    "tests.contract.kubernetes_driver:KubernetesDriver",
     "tests.contract.consul_driver:ConsulDriver",
     "tests.contract.etcd_driver:EtcdDriver",
 )
@@ -24,8 +25,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each case over each registry that can be put through it."""
     if "driver_type" not in metafunc.fixturenames:
         return
-    marked = metafunc.definition.iter_markers("needs")
-    needs = {Ability(each) for mark in marked for each in mark.args}
+    needs = _needs(metafunc.definition)
     named = metafunc.config.getoption("contract") or DRIVERS
     fitting = [each for each in map(load_driver, named) if needs <= each.abilities]
     # Whether a case starts a server is told by the driver.
@@ -39,6 +39,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("driver_type", cases)
 
 
+def _needs(case: pytest.Item) -> set[Ability]:
+    return {Ability(each) for mark in case.iter_markers("needs") for each in mark.args}
+
+
 def load_driver(name: str) -> type[Driver]:
     """The class that ``package.module:Class`` names."""
     module, _, attribute = name.partition(":")
@@ -48,9 +52,12 @@ def load_driver(name: str) -> type[Driver]:
 
 
 @pytest.fixture
-async def driver(driver_type: type[Driver], tmp_path: Path) -> AsyncIterator[Driver]:
+async def driver(
+    driver_type: type[Driver], tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Driver]:
     """A registry that runs and knows nothing."""
-    driver = driver_type(tmp_path / "registry")
+    secure = Ability.TLS in _needs(request.node)
+    driver = driver_type(tmp_path / "registry", secure=secure)
     await driver.start()
     yield driver
     await driver.aclose()

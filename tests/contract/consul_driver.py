@@ -22,10 +22,12 @@ class ConsulDriver(ServerDriver):
     tells_deletions = False
     asks_per_second = 20.0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secure: bool = False) -> None:
         self._authority = Authority(folder / "tls")
-        self._consul = ConsulServer(folder / "consul", acl=True, authority=self._authority)
-        super().__init__(folder, self._consul, self._consul, self._consul.port)
+        self._consul = ConsulServer(
+            folder / "consul", acl=True, authority=self._authority if secure else None
+        )
+        super().__init__(folder, self._consul, self._consul, self._consul.port, secure=secure)
         self._token_file = folder / "token"
         self._accessor = ""
         self._tokens = 0
@@ -43,7 +45,7 @@ class ConsulDriver(ServerDriver):
             "type": "consul",
             "address": f"127.0.0.1:{port}",
             "token_file": str(self._token_file),
-            "tls": {"ca": str(self._authority.ca)},
+            **({"tls": {"ca": str(self._authority.ca)}} if self.secure else {}),
         }
 
     def host(self, service: str) -> str:

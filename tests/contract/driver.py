@@ -20,7 +20,8 @@ class Ability(StrEnum):
 
 
 class Driver:
-    """One registry of a test's own, in *folder*. Names of services are DNS labels.
+    """One registry of a test's own, in *folder*. Names of services are DNS labels. With *secure* it
+    has to speak TLS; it speaks it without where it can, so that faults reach what is inside.
 
     Between `start` and `aclose` it may be killed and started any number of times. What a subclass
     does not change raises NotImplementedError, and is asked for only with the ability.
@@ -36,7 +37,8 @@ class Driver:
     changes_per_second: ClassVar[int] = 0
     """How many changes the registry must bear; 0 for as many as it takes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secure: bool = False) -> None:
+        self.secure: Final = secure
         self.folder: Final = folder
         folder.mkdir(parents=True, exist_ok=True)
 

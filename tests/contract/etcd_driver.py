@@ -23,10 +23,10 @@ class EtcdDriver(ServerDriver):
     abilities = ServerDriver.abilities | {Ability.BAD}
     changes_per_second = 1000
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secure: bool = False) -> None:
         self._authority = Authority(folder / "tls")
-        self._etcd = EtcdServer(folder / "etcd", authority=self._authority)
-        super().__init__(folder, self._etcd, self._etcd, self._etcd.port)
+        self._etcd = EtcdServer(folder / "etcd", authority=self._authority if secure else None)
+        super().__init__(folder, self._etcd, self._etcd, self._etcd.port, secure=secure)
         self._password_file = folder / "password"
         self._passwords = 0
 
@@ -41,7 +41,7 @@ class EtcdDriver(ServerDriver):
             "prefix": "/mesh/",
             "user": USER,
             "password_file": str(self._password_file),
-            "tls": {"ca": str(self._authority.ca)},
+            **({"tls": {"ca": str(self._authority.ca)}} if self.secure else {}),
         }
 
     def host(self, service: str) -> str:

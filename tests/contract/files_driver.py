@@ -17,8 +17,8 @@ class FilesDriver(Driver):
     abilities = frozenset({Ability.BAD})
     changes_per_second = 1000
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, secure: bool = False) -> None:
+        super().__init__(folder, secure=secure)
         self._mounted = folder / "services"
         self._away = folder / "away"
         self._backup = folder / "backup"

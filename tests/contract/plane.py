@@ -179,6 +179,11 @@ class Plane:
             message = f"the registry did not recover: {self.status}"
             raise NotYetError(message) from error
 
+    def complaint(self) -> str:
+        """All that is said of what is wrong with the registry."""
+        problems = [str(each) for found in self.aggregate.problems().values() for each in found]
+        return "\n".join([self.status.last_error, *problems])
+
     def _difference(self, mirror: Mirror, expected: Services) -> str:
         return _difference(self.seen(mirror), expected)
 

@@ -11,12 +11,14 @@ from tests.support.servers.process import Server, StoredServer
 
 
 class ServerDriver(Driver):
-    """Subclasses make `server`, which has `authority` and the certificate that it issued."""
+    """Subclasses make `server`, and the `authority` whose certificate that has."""
 
     abilities = frozenset({Ability.SERVER, Ability.REVOKE, Ability.TLS})
 
-    def __init__(self, folder: Path, server: Server, stored: StoredServer, port: int) -> None:
-        super().__init__(folder)
+    def __init__(
+        self, folder: Path, server: Server, stored: StoredServer, port: int, *, secure: bool
+    ) -> None:
+        super().__init__(folder, secure=secure)
         self._server: Final = server
         self._stored: Final = stored
         self._port: Final = port

@@ -64,6 +64,7 @@ class System:
         self.wanted: Final[dict[str, Sequence[str]]] = {}
         self._proxy: Final = proxy
         self._asked = (0.0, 0)
+        self._connected = 0
 
     @property
     def proxy(self) -> FaultProxy:
@@ -102,7 +103,12 @@ class System:
 
     def start_counting(self) -> None:
         """Count from here what the registry is asked."""
+        self._connected = self.proxy.connections
         self._asked = (time.monotonic(), self.proxy.connections + self.proxy.requests)
+
+    def retries(self) -> int:
+        """How many connections were made since `start_counting`."""
+        return self.proxy.connections - self._connected
 
     def check_not_hammered(self) -> None:
         """The registry was not asked again and again since `start_counting`."""
