@@ -110,7 +110,8 @@ class _Registry:
 class Aggregate:
     """The merged state of all registries. Everything is called from the event loop's thread.
 
-    *on_changes* is called at the end of whatever changed the state, and must not feed a sink.
+    *on_changes* is called at the end of whatever changed the state, and must not feed a sink;
+    `told_by` says meanwhile which registry's word it was, "" for the settings'.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Aggregate:
         guard: LossGuard | None = None,
         log: FilteringBoundLogger | None = None,
     ) -> None:
+        self.told_by = ""
         self._on_changes = on_changes
         self._clock = clock
         self._guard = guard or LossGuard()
@@ -215,7 +217,7 @@ class Aggregate:
 
     def announced(self) -> dict[str, tuple[AnnouncedRegistry, ...]]:
         """The registries that each registry announces, by name; of several with one name the oldest
-        first, then by scope.
+        first, then by scope, and last what is only remembered.
         """
         found = {}
         for name, registry in self._registries.items():
@@ -226,7 +228,9 @@ class Aggregate:
                 if isinstance(item, AnnouncedRegistry)
             ]
             if items:
-                found[name] = tuple(sorted(items, key=lambda each: (each.name, each.created)))
+                found[name] = tuple(
+                    sorted(items, key=lambda each: (each.name, each.remembered, each.created))
+                )
         return found
 
     def refuse_announced(self, problems: Mapping[str, tuple[Problem, ...]]) -> None:
@@ -456,10 +460,14 @@ class Aggregate:
     ) -> None:
         """One item, explicitly unless it expired."""
         registry, generation = sink.registry, sink.generation
-        self._mention(sink, shard.scope)
+        self._touch(registry)
+        generation.mentioned.add(shard.scope)
         if generation is not registry.live:
             generation.put(shard, key, item)
             return
+        if shard.scope in registry.absent:
+            # One item does not bring back the others of a scope that is held to be gone.
+            registry.pending.setdefault(shard, {})
         if shard in registry.pending:
             others = {name: each for name, each in registry.pending[shard].items() if name != key}
             registry.pending[shard] = others if item is None else others | {key: item}
@@ -516,6 +524,8 @@ class Aggregate:
         before = self._weight(generation)
         after = before - sum(self._weight_of(generation.shards[shard].values()) for shard in gone)
         registry.absent = {shard.scope for shard in gone}
+        for shard in gone:
+            self._outdate(registry, shard)
         if gone and not self._admits(registry, SCOPES, before, after):
             return
         self._guard.release(registry.name, SCOPES)
@@ -629,10 +639,11 @@ class Aggregate:
         registry.absent = set()
         differences: list[Difference] = []
         for shard in gone:
+            updated = registry.pending.get(shard, {})
             self._outdate(registry, shard)
-            remains = self._remains(registry, shard, {})
-            if remains:
-                differences += registry.live.replace(shard, remains)
+            left = {**self._remains(registry, shard, updated), **updated}
+            if left:
+                differences += registry.live.replace(shard, left)
             else:
                 differences += registry.live.drop([shard])
         self._apply(differences)
@@ -783,7 +794,10 @@ class Aggregate:
                     yield shard, key, item
 
     def _apply(self, differences: Iterable[Difference]) -> None:
-        self._tell(self._state.apply(differences))
+        known = differences if isinstance(differences, Sequence) else tuple(differences)
+        self.told_by = known[0].shard.registry if known else ""
+        self._tell(self._state.apply(known))
+        self.told_by = ""
 
     def _tell(self, outcome: Outcome) -> None:
         for problem in outcome.problems:
