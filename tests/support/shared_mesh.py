@@ -68,7 +68,7 @@ def served_by(host: str, port: int, *backends: HttpBackend, **more: Any) -> dict
     return {"services": [service]}
 
 
-def ejecting(host: str, **policy: Any) -> dict[str, Any]:
+def ejecting(host: str, namespace: str = "default") -> dict[str, Any]:
     """A DestinationRule that ejects an endpoint at its first failure, for the rest of the test."""
     outliers = {
         "consecutiveGatewayErrors": 1,
@@ -80,8 +80,8 @@ def ejecting(host: str, **policy: Any) -> dict[str, Any]:
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",
-        "metadata": {"name": host.partition(".")[0], "namespace": "default"},
-        "spec": {"host": host, "trafficPolicy": {"outlierDetection": outliers} | policy},
+        "metadata": {"name": host.partition(".")[0], "namespace": namespace},
+        "spec": {"host": host, "trafficPolicy": {"outlierDetection": outliers}},
     }
 
 
