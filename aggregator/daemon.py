@@ -42,6 +42,7 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 GRACE_SECONDS: Final = 1.0
+LAG_INTERVAL: Final = 0.25
 """How long streams may take to end once we stop."""
 
 
@@ -100,6 +101,7 @@ class Daemon:
             self._watch_file(),
             self._follow_reloads(),
             self._stay_alive(),
+            self._measure_lag(),
             *((self._keeper.run(),) if self._keeper is not None else ()),
             Collector(lambda: self._sources.engine.idle, lambda: self._sources.server.ended).run(),
         )
@@ -123,6 +125,14 @@ class Daemon:
         logger.info("xds_listening", address=f"{address.rpartition(':')[0]}:{port}", tls=bool(tls))
 
     # Readiness and life
+
+    async def _measure_lag(self) -> None:
+        """Show how long whoever waits for the event loop waits."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
+            self._sources.engine.metrics.loop_lag.observe(max(0.0, loop.time() - due))
 
     async def _become_ready(self) -> None:
         """Tell the manager once every required registry is in, or has had its time."""
@@ -213,7 +223,7 @@ def _compose(
 ) -> Sources:
     """Make the parts and join them; nothing runs yet."""
     aggregate = Aggregate(
-        lambda changes: engine.submit(changes),
+        lambda changes: engine.submit(changes, aggregate.told_by),
         clock=time.monotonic,
         domain=settings.domain,
         mesh=settings.mesh,

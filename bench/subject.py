@@ -87,7 +87,9 @@ class Subject:
         self._yields: Final[list[tuple[int, tuple[str, ...]]]] = []
         mesh = MeshConfig()
         self._aggregate: Final = Aggregate(
-            lambda changes: self._engine.submit(changes), clock=time.monotonic, mesh=mesh
+            lambda changes: self._engine.submit(changes, self._aggregate.told_by),
+            clock=time.monotonic,
+            mesh=mesh,
         )
         generators = _generators()
         self._engine: Final = Engine(

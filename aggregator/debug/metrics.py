@@ -43,6 +43,41 @@ class StateCollector(Collector):
         yield from self._model_metrics()
         yield from self._settings_metrics()
         yield self._isolated()
+        yield from self._push_metrics()
+
+    def _push_metrics(self) -> Iterable[Metric]:
+        engine, server = self._sources.engine, self._sources.server
+        units = CounterMetricFamily("mesh_units_built", "Units built, by type.", labels=["type"])
+        seconds = CounterMetricFamily(
+            "mesh_build_seconds", "Seconds spent on building units, by type.", labels=["type"]
+        )
+        for label, work in engine.units.work_of_type.items():
+            units.add_metric([label], work.units)
+            seconds.add_metric([label], work.seconds)
+        yield units
+        yield seconds
+        responses = CounterMetricFamily(
+            "mesh_responses",
+            "Responses looked up, by whether another stream's could be shared.",
+            labels=["shared"],
+        )
+        responses.add_metric(["yes"], server.cache.hits)
+        responses.add_metric(["no"], server.cache.misses)
+        yield responses
+        yield _gauge(
+            "mesh_pending_changes", "Changes that wait for a push.", engine.waiting_changes
+        )
+        yield _gauge(
+            "mesh_streams_behind",
+            "Streams that have not yet written what they were told of.",
+            engine.streams_behind,
+        )
+        yield _gauge(
+            "mesh_xds_in_flight_bytes",
+            "Bytes of responses that the transport has not taken yet.",
+            server.budget.used,
+        )
+        yield _gauge("mesh_views", "Classes of proxies that get the same.", len(engine.views))
 
     def _isolated(self) -> Metric:
         isolated = GaugeMetricFamily(

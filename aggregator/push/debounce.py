@@ -23,6 +23,10 @@ class Debounce:
         """Whether a change waits to be pushed."""
         return self._first is not None
 
+    def since(self, now: float) -> float:
+        """When the first waiting change came in; *now* if none waits."""
+        return now if self._first is None else self._first
+
     def changed(self, now: float) -> None:
         """Something changed."""
         if self._first is None:

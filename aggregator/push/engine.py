@@ -19,7 +19,7 @@ from aggregator.model.errors import Problem
 from aggregator.model.proxy import Proxy
 from aggregator.push.debounce import Debounce
 from aggregator.push.metrics import Metrics
-from aggregator.push.state import Subscriber, ViewDiff, ViewState
+from aggregator.push.state import Cause, Subscriber, ViewDiff, ViewState
 from aggregator.push.unit import Built, UnitStore
 from aggregator.push.view import ViewKey, key_of
 from aggregator.push.world import Touched, World, WorldSource
@@ -103,6 +103,7 @@ class Engine:
         self._attributes: Final = frozenset[str]().union(*(spec.attributes for spec in self._specs))
         self._members: Final[dict[Subscriber, _Member]] = {}
         self._pending: Final[dict[Change, None]] = {}
+        self._told_by: Final[set[str]] = set()
         self._mesh: MeshConfig | None = None
         self._debounce: Final = Debounce(settings.debounce_max)
         self._wake: Final = asyncio.Event()
@@ -117,11 +118,25 @@ class Engine:
         """Whether nobody waits for anything: no change, no push, no view that is being built."""
         return not (self._debounce.waiting or self._busy.locked() or self._unflushed)
 
+    @property
+    def waiting_changes(self) -> int:
+        """Changes that the next push will take along."""
+        return len(self._pending)
+
+    @property
+    def streams_behind(self) -> int:
+        """Streams that have not yet written what they were told of."""
+        return len(self._unflushed | self._laggards)
+
     # Input
 
-    def submit(self, changes: Iterable[Change]) -> None:
-        """Take note of changes; they are read from the source when the push begins."""
+    def submit(self, changes: Iterable[Change], registry: str = "") -> None:
+        """Take note of changes that *registry* told of, if one did; they are read from the source
+        when the push begins.
+        """
         self._pending.update(dict.fromkeys(changes))
+        if registry:
+            self._told_by.add(registry)
         self._note()
 
     def set_mesh(self, mesh: MeshConfig) -> None:
@@ -214,6 +229,7 @@ class Engine:
         """Bring every view up to the present state and tell its streams what differs."""
         async with self._busy:
             started = self.clock()
+            cause = Cause(self._debounce.since(started), frozenset(self._told_by))
             touched = self._move_world()
             built: dict[Task, Built | None] = {}
             await self._build(self._work(touched), built)
@@ -225,7 +241,7 @@ class Engine:
             for view, diff in diffs.items():
                 self._unflushed.update(view.subscribers - self._laggards)
                 for subscriber in view.subscribers:
-                    subscriber.view_changed(diff)
+                    subscriber.view_changed(diff, cause)
             self.pushes += 1
             self.metrics.push_time.observe(self.clock() - started)
         self._report()
@@ -246,6 +262,7 @@ class Engine:
     def _move_world(self) -> Touched:
         changes = list(self._pending)
         self._pending.clear()
+        self._told_by.clear()
         touched = self.world.apply(changes, self._source)
         if self._mesh is not None:
             by_mesh = self.world.set_mesh(self._mesh)

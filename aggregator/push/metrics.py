@@ -71,11 +71,25 @@ class Metrics:
         )
         self.convergence_time: Final = Histogram(
             "pilot_proxy_convergence_time",
-            "Seconds from a change's push to the client's acknowledgement, by type.",
+            "Seconds from when a change came in until a client acknowledged it, by type.",
             ["type"],
             buckets=_FAST,
             registry=registry,
         )
+        self.loop_lag: Final = Histogram(
+            "mesh_event_loop_lag_seconds",
+            "How much later than it was due a timer of the event loop fired.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.convergence: Final = Histogram(
+            "mesh_convergence_seconds",
+            "Seconds from when a registry's change came in until a client acknowledged it.",
+            ["type", "registry"],
+            buckets=_FAST,
+            registry=registry,
+        )
+        self._of_registry: Final[dict[tuple[str, str], Histogram]] = {}
         self._of_type: Final[dict[str, TypeMetrics]] = {}
 
     def of_type(self, label: str) -> TypeMetrics:
@@ -88,3 +102,13 @@ class Metrics:
                 self.convergence_time.labels(label),
             )
         return found
+
+    def converged(self, label: str, registries: Iterable[str], seconds: float) -> None:
+        """A client acknowledged a response of a type that registries had caused, if any had."""
+        self.of_type(label).convergence_time.observe(seconds)
+        for registry in registries:
+            found = self._of_registry.get((label, registry))
+            if found is None:
+                found = self.convergence.labels(label, registry)
+                self._of_registry[label, registry] = found
+            found.observe(seconds)

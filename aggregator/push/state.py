@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 from typing import Protocol as Interface
 
+from msgspec import Struct
+
 from aggregator.generators.spec import (
     GeneratorSpec,
     Resource,
@@ -25,10 +27,20 @@ ViewDiff = Mapping[str, frozenset[str]]
 """Names that changed, by type URL."""
 
 
+class Cause(Struct, frozen=True):
+    """Why a push happened: when its first change came in, and which registries told of it.
+
+    `registries` is empty where settings changed, or a client asked.
+    """
+
+    at: float
+    registries: frozenset[str] = frozenset()
+
+
 class Subscriber(Interface):
     """A stream that follows a view."""
 
-    def view_changed(self, diff: ViewDiff) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         """These names differ now; called from the event loop, must only take note."""
 
     def view_moved(self, view: "ViewState") -> None:

@@ -6,9 +6,11 @@ invalidates exactly the built units that read one of the touched facts.
 
 from collections import Counter
 from collections.abc import Iterable
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from msgspec import Struct
 
 from aggregator.generators.spec import GeneratorSpec, Resource, Unit
 from aggregator.model.errors import GenerationError, Origin, Problem, Severity
@@ -66,6 +68,13 @@ class Built:
         return self.only_for is not None or any(each in questions for (each, _), _ in self.asked)
 
 
+class Work(Struct):
+    """What one type has cost since the start: units, and seconds of building them."""
+
+    units: int = 0
+    seconds: float = 0.0
+
+
 class UnitStore:
     """All built units, found by what they are and by what they read."""
 
@@ -74,6 +83,7 @@ class UnitStore:
         self._variants: Final[dict[tuple[GeneratorSpec, Unit], list[Built]]] = {}
         self._readers: Final[dict[Fact, set[Built]]] = {}
         self.units_built: int = 0
+        self.work_of_type: Final[dict[str, Work]] = {}
         self.failures: int = 0
         self._failing: Final[set[tuple[GeneratorSpec, Unit]]] = set()
         self.problems: Final[Counter[Problem]] = Counter()
@@ -123,6 +133,17 @@ class UnitStore:
         return sum(len(variants) for variants in self._variants.values())
 
     def _build(self, spec: GeneratorSpec, unit: Unit, key: ViewKey, old: Built | None) -> Built:
+        started = perf_counter()
+        try:
+            return self._make(spec, unit, key, old)
+        finally:
+            work = self.work_of_type.get(spec.kind.label)
+            if work is None:
+                work = self.work_of_type[spec.kind.label] = Work()
+            work.units += 1
+            work.seconds += perf_counter() - started
+
+    def _make(self, spec: GeneratorSpec, unit: Unit, key: ViewKey, old: Built | None) -> Built:
         view = RecordingView(self._world, key, spec)
         self.units_built += 1
         previous: dict[str, Resource] = old.resources if old else {}

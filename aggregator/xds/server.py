@@ -105,7 +105,7 @@ class XdsServer:
         self.types: Final = types
         self.budget: Final = Budget(engine.settings.in_flight)
         self._stalls: Final = StallWatch(engine.settings.write_timeout, STALL_PATIENCE)
-        self._cache: Final = PlanCache()
+        self.cache: Final = PlanCache()
         self._decoders: Final = {delta: RequestDecoder(delta=delta) for delta in (False, True)}
         self._servers: Final[list[grpc.aio.Server]] = []
         self._unsettled: Final[OrderedDict[str, dict[str, frozenset[str]]]] = OrderedDict()
@@ -175,7 +175,7 @@ class XdsServer:
             delta=delta,
             aggregated=kind is None,
             waits=Waits(warm=settings.warm_wait, separate=settings.separate_wait),
-            cache=self._cache,
+            cache=self.cache,
             chunk=settings.chunk,
         )
         stream = Stream(

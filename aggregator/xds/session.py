@@ -21,7 +21,7 @@ from aggregator.generators.spec import (
 )
 from aggregator.model.errors import StreamError
 from aggregator.push.known import Changes, Known, Response
-from aggregator.push.state import ViewDiff, ViewState
+from aggregator.push.state import Cause, ViewDiff, ViewState
 from aggregator.xds.cache import Plan, PlanCache
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import (
@@ -43,6 +43,16 @@ class Waits(Struct, frozen=True):
     warm: float = 15.0
     separate: float = 1.0
     trial: float = 1.0
+
+
+class Converged(Struct, frozen=True):
+    """An acknowledged response: how many seconds after the first change in it, and which registries
+    told of one.
+    """
+
+    kind: ResourceType
+    seconds: float
+    registries: frozenset[str]
 
 
 class Session:
@@ -76,7 +86,7 @@ class Session:
         self._looked_back = False
         # Whether this client ever rejected anything: only then is there something to find out.
         self._searching = False
-        self._converged: list[tuple[ResourceType, float]] = []
+        self._converged: list[Converged] = []
         self._expired: list[ResourceType] = []
         self.carried_over: dict[str, frozenset[str]] = {}
 
@@ -88,8 +98,8 @@ class Session:
         """The row of the table of types."""
         return self._types.get(type_url)
 
-    def take_converged(self) -> list[tuple[ResourceType, float]]:
-        """Seconds from change to acknowledgement of what was acknowledged since the last call."""
+    def take_converged(self) -> list[Converged]:
+        """What was acknowledged since the last call."""
         converged, self._converged = self._converged, []
         return converged
 
@@ -149,7 +159,8 @@ class Session:
                 self._expired.append(subscription.kind)
             return (), stale
         for sent in done:
-            self._converged.append((subscription.kind, now - sent.changed_at))
+            seconds = now - sent.changed_at
+            self._converged.append(Converged(subscription.kind, seconds, sent.registries))
             self._acknowledged(subscription, sent, now)
         return (), stale
 
@@ -256,7 +267,7 @@ class Session:
 
     # The view
 
-    def view_changed(self, diff: ViewDiff, now: float) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         """These names differ now."""
         for type_url, names in diff.items():
             subscription = self.subscriptions.get(type_url)
@@ -265,9 +276,9 @@ class Session:
             if not subscription.wildcard:
                 names &= subscription.names
             if names:
-                subscription.mark(names, now)
+                subscription.mark(names, cause.at, cause.registries)
         if ROUTE.type_url in diff:
-            self._take_back(diff[ROUTE.type_url], now)
+            self._take_back(diff[ROUTE.type_url], cause.at)
 
     def _take_back(self, names: frozenset[str], now: float) -> None:
         """A route that comes back may still have virtual hosts from before it went, which stayed

@@ -13,7 +13,7 @@ from aggregator.model.errors import StreamError
 from aggregator.model.proxy import Proxy
 from aggregator.push.engine import Engine
 from aggregator.push.known import Response
-from aggregator.push.state import ViewDiff, ViewState
+from aggregator.push.state import Cause, ViewDiff, ViewState
 from aggregator.xds.budget import Budget
 from aggregator.xds.isolation import Rejection
 from aggregator.xds.message import Request, RequestDecoder
@@ -89,9 +89,9 @@ class Stream:
 
     # What the engine tells
 
-    def view_changed(self, diff: ViewDiff) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         """Take note and wake the writer."""
-        self.session.view_changed(diff, self._engine.clock())
+        self.session.view_changed(diff, cause)
         self._wake.set()
 
     def view_moved(self, view: ViewState) -> None:
@@ -153,8 +153,8 @@ class Stream:
                 self._note_nack(request)
             for rejection in self.session.receive(request, now):
                 self._on_reject(self, rejection, request.nonce)
-            for kind, seconds in self.session.take_converged():
-                metrics.of_type(kind.label).convergence_time.observe(seconds)
+            for each in self.session.take_converged():
+                metrics.converged(each.kind.label, each.registries, each.seconds)
             for kind in self.session.take_expired():
                 metrics.expired_nonces.labels(kind.label).inc()
             if self.session.has_work:

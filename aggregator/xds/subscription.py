@@ -37,6 +37,7 @@ class Sent(Struct, eq=False):
     before: Known
     after: Known
     changed_at: float
+    registries: frozenset[str]
 
 
 class Subscription:
@@ -60,6 +61,7 @@ class Subscription:
         self.booted = False
         self.fresh = False
         self.changed_at = 0.0
+        self.registries: frozenset[str] = NOTHING
         self.pending: Final[deque[Sent]] = deque()
         # What it rejected, and has not acknowledged since: it may have the one or the other.
         self.doubtful: frozenset[str] = NOTHING
@@ -88,9 +90,11 @@ class Subscription:
         """Whether a response is still to be answered."""
         return bool(self.pending)
 
-    def mark(self, names: frozenset[str], now: float) -> None:
-        """These may differ now."""
+    def mark(self, names: frozenset[str], now: float, registries: frozenset[str] = NOTHING) -> None:
+        """These may differ since *now*, by the word of *registries*."""
         self._note_change(now)
+        if registries is not self.registries:
+            self.registries = self.registries | registries if self.registries else registries
         self.dirty = self.dirty | names if self.dirty else names
 
     def mark_everything(self, now: float) -> None:
@@ -157,15 +161,18 @@ class Subscription:
             response.before,
             response.after,
             self.changed_at,
+            self.registries,
         )
         self.known = response.after
         self.pending.append(sent)
         self.nonce_sent, self.sent_at = response.nonce, now
         self.fresh = False
+        self.registries = NOTHING
         if len(self.pending) > UNANSWERED:
             oldest, second = self.pending.popleft(), self.pending[0]
             second.changes = tuple((dict(oldest.changes) | dict(second.changes)).items())
             second.before, second.changed_at = oldest.before, oldest.changed_at
+            second.registries |= oldest.registries
         if self.forced:
             self.forced -= {name for name, _ in response.changes}
         self.isolation.sent(response.changes, now)

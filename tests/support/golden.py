@@ -32,7 +32,7 @@ from aggregator.generators.spec import (
 from aggregator.model.errors import Origin, Problem
 from aggregator.model.registry import Content, RegistryContext, ShardKey
 from aggregator.push.engine import Engine
-from aggregator.push.state import ViewDiff, ViewState
+from aggregator.push.state import Cause, ViewDiff, ViewState
 from aggregator.registry.aggregate import Aggregate
 from aggregator.settings import Merge
 from aggregator.xds.node import decode_node
@@ -193,7 +193,7 @@ async def build_golden(golden: Golden) -> dict[str, str]:
 class _Follower:
     """A stream that nobody reads."""
 
-    def view_changed(self, diff: ViewDiff) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         """Nothing is sent."""
 
     def view_moved(self, view: ViewState) -> None:

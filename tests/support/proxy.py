@@ -2,7 +2,7 @@
 
 from aggregator.model.proxy import Proxy
 from aggregator.model.service import labels_of
-from aggregator.push.state import ViewDiff, ViewState
+from aggregator.push.state import Cause, ViewDiff, ViewState
 
 
 class Silent:
@@ -10,10 +10,12 @@ class Silent:
 
     def __init__(self) -> None:
         self.diffs: list[ViewDiff] = []
+        self.causes: list[Cause] = []
         self.moved_to: list[ViewState] = []
 
-    def view_changed(self, diff: ViewDiff) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         self.diffs.append(diff)
+        self.causes.append(cause)
 
     def view_moved(self, view: ViewState) -> None:
         self.moved_to.append(view)

@@ -22,7 +22,7 @@ from aggregator.generators.spec import (
 )
 from aggregator.model.service import Locality
 from aggregator.push.known import Response
-from aggregator.push.state import ViewState
+from aggregator.push.state import Cause, ViewState
 from aggregator.push.unit import Built
 from aggregator.push.view import RecordingView, ViewKey
 from aggregator.push.world import World
@@ -163,9 +163,11 @@ class Client:
 
     # What it gets
 
-    def change(self) -> None:
-        """Tell the session what changed in the content."""
-        self.session.view_changed(self.content.view.finish(), self.now)
+    def change(self, *registries: str) -> None:
+        """Tell the session what changed in the content, by whose word."""
+        self.session.view_changed(
+            self.content.view.finish(), Cause(self.now, frozenset(registries))
+        )
 
     def next(self) -> Response | None:
         """The next response, unacknowledged."""

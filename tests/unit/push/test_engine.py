@@ -14,7 +14,7 @@ from aggregator.model.proxy import Proxy
 from aggregator.model.service import ServiceKey, labels_of
 from aggregator.push.engine import IDLE_VIEW_SECONDS, Engine, PushSettings
 from aggregator.push.metrics import Metrics
-from aggregator.push.state import ViewDiff, ViewState
+from aggregator.push.state import Cause, ViewDiff, ViewState
 from config.kind_table import kinds
 from config.kinds.sidecar import Sidecar
 from config.mesh import MeshConfig
@@ -42,10 +42,12 @@ class Silent:
 
     def __init__(self) -> None:
         self.diffs: list[ViewDiff] = []
+        self.causes: list[Cause] = []
         self.moves: list[ViewState] = []
 
-    def view_changed(self, diff: ViewDiff) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         self.diffs.append(diff)
+        self.causes.append(cause)
 
     def view_moved(self, view: ViewState) -> None:
         self.moves.append(view)
@@ -300,3 +302,21 @@ async def test_first_view_is_told_of_once() -> None:
         await engine.attach(Silent(), proxy(namespace), vhds=True)
 
     assert told == [True]
+
+
+async def test_push_says_since_when_and_by_whose_word_it_was_due() -> None:
+    """How long a change takes is counted from when it came in, and by the registry that told it."""
+    source, time = reviews(), Time()
+    engine, stream = engine_of(source, time), Silent()
+    await engine.attach(stream, proxy(), vhds=True)
+    await engine.push()
+    began = time.now
+    engine.submit([source.put_endpoints(KEY, endpoint("10.0.0.7"))], "east")
+    time.now += 3
+    engine.submit([source.put_endpoints(KEY, endpoint("10.0.0.8"))], "west")
+
+    await engine.push()
+
+    (cause,) = stream.causes
+    assert cause.at == began
+    assert cause.registries == {"east", "west"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aggregator.model.proxy import Proxy
 from aggregator.push.engine import Engine
-from aggregator.push.state import ViewDiff, ViewState
+from aggregator.push.state import Cause, ViewDiff, ViewState
 from config.kinds.sidecar import Sidecar
 from config.kinds.virtual_service import VirtualService
 from config.mesh import MeshConfig
@@ -25,7 +25,7 @@ class Follower:
         self.view: ViewState | None = None
         self.copy: dict[str, dict[str, str]] = {}
 
-    def view_changed(self, diff: ViewDiff) -> None:
+    def view_changed(self, diff: ViewDiff, cause: Cause) -> None:
         assert self.view is not None
         for type_url, names in diff.items():
             mine = self.copy.setdefault(type_url, {})

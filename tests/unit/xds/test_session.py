@@ -7,6 +7,7 @@ import pytest
 from aggregator.generators.spec import CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST
 from aggregator.model.errors import StreamError
 from aggregator.push.known import Response
+from aggregator.push.state import Cause
 from aggregator.xds.cache import PlanCache
 from aggregator.xds.message import Request
 from tests.support.session import Client, Content, sent, sent_bodies
@@ -182,7 +183,7 @@ def test_streams_in_the_same_state_share_the_very_same_bytes() -> None:
     content.put(CLUSTER, "more", "more 1")
     diff = content.view.finish()
     for client in clients:
-        client.session.view_changed(diff, client.now)
+        client.session.view_changed(diff, Cause(client.now))
     second = [client.drain()[0] for client in clients]
     assert len({id(each.payload) for each in second}) == 1
 
@@ -356,7 +357,7 @@ def test_streams_of_single_types_order_by_delay() -> None:
     content.put(ROUTE, "80", "to new", clusters=["new"])
     diff = content.view.finish()
     for client in (routes, clusters):
-        client.session.view_changed(diff, client.now)
+        client.session.view_changed(diff, Cause(client.now))
     assert sent(only(clusters.drain())) == {"new": "new 1"}
     assert routes.drain() == []
     routes.later(1)
@@ -607,3 +608,27 @@ def test_answers_to_what_no_longer_counts_are_told(delta: bool) -> None:
     client.ack(response)
     assert client.session.take_expired() == []
     assert client.has(CLUSTER) == {"old": "old 1", "more": "more 1"}
+
+
+def test_acknowledged_response_counts_for_each_registry_that_caused_it() -> None:
+    """Changes that a slow client gets in one response are counted from the first of them."""
+    content, client = booted()
+    client.session.take_converged()
+    for number, registry in enumerate(("east", "west")):
+        content.put(ENDPOINT, "old", f"endpoints {registry}")
+        client.change(registry)
+        client.later(2.0 + number)
+    response = only(client.drain())
+    assert sent(response) == {"old": "endpoints west"}
+
+    (converged,) = client.session.take_converged()
+
+    assert (converged.kind, converged.seconds) == (ENDPOINT, 5.0)
+    assert converged.registries == {"east", "west"}
+
+    content.put(ENDPOINT, "old", "endpoints later")
+    client.change("south")
+    client.drain()
+    (converged,) = client.session.take_converged()
+    assert converged.seconds == 0
+    assert converged.registries == {"south"}

@@ -18,6 +18,7 @@ from aggregator.generators.spec import (
     ResourceType,
 )
 from aggregator.push.known import Response
+from aggregator.push.state import Cause
 from aggregator.xds.cache import PlanCache
 from aggregator.xds.session import Session, Waits
 from tests.support.envoy_model import Body, EnvoyModel
@@ -134,7 +135,7 @@ class Play:
                     self.content.put(kind, name, str(body), body.clusters)
         diff = self.content.view.finish()
         if diff:
-            self.session.view_changed(diff, self.now)
+            self.session.view_changed(diff, Cause(self.now))
 
     # The messages
 
