@@ -39,7 +39,10 @@ SERVICES: Final = "services"
 
 
 class Catalog:
-    """All of Kubernetes' own objects of one cluster, and the items that they amount to."""
+    """All of Kubernetes' own objects of one cluster, and the items that they amount to.
+
+    *on_node_port* is called when addresses of nodes begin to matter.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Catalog:
         problems: ProblemBook,
         *,
         system_namespace: str,
+        on_node_port: Callable[[], None],
     ) -> None:
         self._context = context
         self._own_network: Final = context.network
@@ -55,6 +59,7 @@ class Catalog:
         self._publisher: Final = publisher
         self._problems: Final = problems
         self._system_namespace: Final = system_namespace
+        self._on_node_port: Final = on_node_port
         self._published: Final[set[str]] = set()
         self._listing: Final[dict[str, set[str]]] = {}
         self._services_listed: Final[set[str]] = set()
@@ -183,6 +188,7 @@ class Catalog:
         self._by_node_port.discard(name)
         if new is not None and by_node_port(new):
             self._by_node_port.add(name)
+            self._on_node_port()
         item = self._service_item(new) if new is not None else None
         self._put(SERVICES, name[0], Content.SERVICES, name[1], item)
         if _opens(old) or _opens(new):

@@ -193,7 +193,7 @@ class KubernetesClient:
         if access.server_name:
             options["server_hostname"] = access.server_name
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SECONDS, sock_read=read_seconds
+            total=None, sock_connect=min(CONNECT_SECONDS, read_seconds), sock_read=read_seconds
         )
         async with (
             server_errors(access.server),

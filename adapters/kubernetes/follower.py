@@ -80,14 +80,15 @@ class Follower:
         self._log: Final = logger.bind(adapter=context.name, cluster_id=context.cluster_id)
         self._problems: Final = ProblemBook(sink)
         self._publisher: Final = Publisher(sink, context.name)
+        self._bell: Final = asyncio.Event()
         self._catalog: Final = Catalog(
             context,
             self._publisher,
             self._problems,
             system_namespace=settings.system_namespace,
+            on_node_port=self._bell.set,
         )
         self._specs: Final = {spec.plural: spec for spec in kinds().values()}
-        self._bell: Final = asyncio.Event()
         self._nodes: _Watched | None = None
         self._rules: Final[dict[str, list[_Watched]]] = {}
         self._missing_since: Final[dict[str, float]] = {}
@@ -218,9 +219,9 @@ class Follower:
     async def _discover(self) -> None:
         """Follow the kinds of rules that the server has. Raises as the client does."""
         if not self._context.rules:
-            await probe(self._client)
+            await probe(self._client, self._pace.probe)
             return
-        found = await find_versions(self._client, self._specs.values())
+        found = await find_versions(self._client, self._specs.values(), self._pace.probe)
         for plural, version in found.items():
             self._missing_since.pop(plural, None)
             self._follow_rules(plural, version)

@@ -73,12 +73,13 @@ class Pace(Struct, frozen=True):
     """How long is waited, with time and chance, which tests replace.
 
     Failures that last for `patience` seconds are reported, or the adapter is started anew. `poll`
-    is how often the server is asked which kinds it has, and by this whether it answers; `longest`
-    bounds the waits of a resource that the server refuses.
+    is how often the server is asked which kinds it has, and by this whether it answers, for which
+    it has `probe` seconds; `longest` bounds the waits of a resource that the server refuses.
     """
 
     patience: float = 5.0
     poll: float = 15.0
+    probe: float = 10.0
     longest: float = 30.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -23,7 +23,7 @@ HTTP = {"http": 80}
 PATIENT = Pace(patience=60.0, poll=0.3, longest=0.5)
 """One run of the adapter sees the whole test through."""
 
-QUICK = Pace(patience=0.5, poll=0.3, longest=0.5)
+QUICK = Pace(patience=0.5, poll=0.3, probe=1.0, longest=0.5)
 
 
 async def serve(client: KubeClient, shop: str, name: str, *addresses: str) -> None:
