@@ -82,6 +82,8 @@ class AnnouncedRegistry(Struct, frozen=True):
     `credential` reaches its adapter as `RegistryContext.credential`, and never a settings struct.
     Relative paths in either start at `base_dir`, or where those of the announcer do. Of several
     with one name the oldest counts: `created` is seconds since the epoch, 0 where nothing tells.
+    One that is `remembered` was announced to an earlier process, and is not run: its credential is
+    not known, since only `settings` outlive a process.
     """
 
     name: str
@@ -91,6 +93,7 @@ class AnnouncedRegistry(Struct, frozen=True):
     base_dir: str = ""
     created: float = 0.0
     origin: Origin = Origin()
+    remembered: bool = False
 
 
 Item = ServiceItem | Workload | Config | Namespace | NetworkGateway | AnnouncedRegistry | Secret

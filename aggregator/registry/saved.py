@@ -2,7 +2,7 @@
 
 A line with the format's number, a line with a checksum of the rest, then length-prefixed compressed
 chunks: a head, and items of one kind of one shard each. Credentials have no place in it: shards of
-secrets and of announced registries are left out.
+secrets are left out, and announced registries are remembered without theirs.
 """
 
 import struct
@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 from aggregator.model.config import Config
 from aggregator.model.errors import ConfigError, MeshError, Origin
 from aggregator.model.registry import (
+    AnnouncedRegistry,
     Content,
     Item,
     Namespace,
@@ -30,7 +31,9 @@ from config.kind_table import kinds
 from config.shape import decode_struct, encode_struct
 
 FORMAT: Final = 1
-KEPT: Final = frozenset({Content.SERVICES, Content.WORKLOADS, Content.RULES, Content.PLACES})
+KEPT: Final = frozenset(
+    {Content.SERVICES, Content.WORKLOADS, Content.RULES, Content.PLACES, Content.REGISTRIES}
+)
 """The kinds of content that may be written to disk; whatever is new has to be added on purpose."""
 
 Shards = Mapping[ShardKey, Mapping[str, Item]]
@@ -47,12 +50,11 @@ class StateError(MeshError):
 
 
 class Head(Struct, frozen=True):
-    """Whose state it is. `announced` are the registries that this one had found, by name."""
+    """Whose state it is."""
 
     registry: str
     type: str
     revision: str = ""
-    announced: Mapping[str, str] = {}
 
 
 class SavedState(Struct, frozen=True):
@@ -75,6 +77,17 @@ class _Rule(Struct, frozen=True):
     origin: Origin = Origin()
 
 
+class _Found(Struct, frozen=True):
+    """A registry that was announced, without its credential."""
+
+    name: str
+    type: str
+    settings: Mapping[str, Any]
+    base_dir: str = ""
+    created: float = 0.0
+    origin: Origin = Origin()
+
+
 class _Chunk(Struct, frozen=True):
     """Items of one class of one shard; none for a shard that was listed empty."""
 
@@ -85,7 +98,8 @@ class _Chunk(Struct, frozen=True):
 
 
 _CLASSES: Final[Mapping[str, type[Struct]]] = {
-    each.__name__: each for each in (ServiceItem, Workload, Namespace, NetworkGateway, _Rule)
+    each.__name__: each
+    for each in (ServiceItem, Workload, Namespace, NetworkGateway, _Rule, _Found)
 }
 _DECODERS: Final = {
     name: msgspec.msgpack.Decoder(dict[str, of])  # type: ignore[valid-type]
@@ -166,6 +180,16 @@ def _restored(item: Any, shared: dict[Labels, Labels]) -> Item:
                 item.created,
                 item.origin,
             )
+        case _Found():
+            return AnnouncedRegistry(
+                item.name,
+                item.type,
+                item.settings,
+                base_dir=item.base_dir,
+                created=item.created,
+                origin=item.origin,
+                remembered=True,
+            )
         case ServiceItem():
             _share(item.endpoints, shared)
         case Workload():
@@ -196,6 +220,10 @@ def _by_class(items: Iterable[tuple[str, Item]]) -> dict[str, dict[str, object]]
                 item.annotations,
                 item.created,
                 item.origin,
+            )
+        elif isinstance(item, AnnouncedRegistry):
+            groups.setdefault(_Found.__name__, {})[key] = _Found(
+                item.name, item.type, item.settings, item.base_dir, item.created, item.origin
             )
         elif type(item).__name__ in _CLASSES:
             groups.setdefault(type(item).__name__, {})[key] = item

@@ -58,6 +58,14 @@ class _Refusal(Struct, frozen=True):
         return "\n".join(map(str, self.problems))
 
 
+class _Wanted(Struct, frozen=True):
+    """A registry to run. For one that is `remembered` no adapter runs: what was saved is served."""
+
+    settings: RegistrySettings
+    announced_by: str = ""
+    remembered: bool = False
+
+
 class _Runner:
     """One adapter kept running with unchanging settings."""
 
@@ -67,6 +75,7 @@ class _Runner:
         self.settings = settings
         self.announced_by = announced_by
         self.replacing = replacing
+        self.remembered = False
         self.state = RegistryState.STARTING
         self.started = now
         self.recalled = False
@@ -250,35 +259,36 @@ class Supervisor:
         wanted = self._wanted()
         for name in [name for name in self._runners if name not in wanted]:
             self._end(name)
-        for name, (settings, announced_by) in wanted.items():
-            self._want(name, settings, announced_by)
+        for name, each in wanted.items():
+            self._want(name, each)
         self._runners = {name: self._runners[name] for name in wanted}
         self._aggregate.set_precedence(list(wanted))
         self._update_ready()
 
-    def _wanted(self) -> dict[str, tuple[RegistrySettings, str]]:
+    def _wanted(self) -> dict[str, _Wanted]:
         """All registries to run with who announced them, in the order of precedence.
 
         An announced one comes right after its announcer.
         """
         announced = self._aggregate.announced()
         declared = (*self._declared, *self._leaving)
-        wanted: dict[str, tuple[RegistrySettings, str]] = {}
+        wanted: dict[str, _Wanted] = {}
         refused: list[_Refusal] = []
 
-        def want(settings: RegistrySettings, announced_by: str) -> None:
-            wanted[settings.name] = (settings, announced_by)
+        def want(each: _Wanted) -> None:
+            settings = each.settings
+            wanted[settings.name] = each
             for item in announced.get(settings.name, ()):
                 decoded = self._decode(item, settings, refused)
-                others = (*declared, *(each for each, _ in wanted.values()))
+                others = (*declared, *(other.settings for other in wanted.values()))
                 rival = decoded and _rival(decoded, others)
-                if rival:
+                if rival and not item.remembered:
                     refused.append(_Refusal(settings.name, item.name, (_taken(item, rival),)))
-                elif decoded:
-                    want(decoded, settings.name)
+                elif decoded and not rival:
+                    want(_Wanted(decoded, settings.name, item.remembered))
 
         for settings in declared:
-            want(settings, "")
+            want(_Wanted(settings))
         self._refuse(tuple(refused))
         return wanted
 
@@ -312,11 +322,15 @@ class Supervisor:
         running = self._runners.get(item.name)
         return running.settings if running else None
 
-    def _want(self, name: str, settings: RegistrySettings, announced_by: str) -> None:
+    def _want(self, name: str, wanted: _Wanted) -> None:
+        settings = wanted.settings
         self._aggregate.configure(name, settings.handling)
         runner, replacement = self._runners.get(name), self._replacements.get(name)
         if runner is None:
-            self._runners[name] = self._prepare(settings, announced_by, replacing=False)
+            self._runners[name] = self._prepare(wanted)
+        elif runner.remembered:
+            if not wanted.remembered:
+                self._runners[name] = self._prepare(wanted, remembered=runner)
         elif runner.settings.runs_like(settings):
             runner.settings = settings
             if replacement is not None:
@@ -329,13 +343,23 @@ class Supervisor:
                 self._replacements.pop(name).end()
                 self._aggregate.abandon_swap(name)
             self._about(runner).info("registry_replacing")
-            self._replacements[name] = self._prepare(settings, announced_by, replacing=True)
+            self._replacements[name] = self._prepare(wanted, replacing=True)
 
     def _prepare(
-        self, settings: RegistrySettings, announced_by: str, *, replacing: bool
+        self, wanted: _Wanted, *, replacing: bool = False, remembered: _Runner | None = None
     ) -> _Runner:
-        runner = _Runner(settings, announced_by, self._clock(), replacing=replacing)
+        """A runner; it goes on with what was *remembered*, if anything was."""
+        runner = _Runner(wanted.settings, wanted.announced_by, self._clock(), replacing=replacing)
         runner.recalled = replacing or self._recall is None
+        if wanted.remembered:
+            runner.remembered = True
+            runner.last_error = f"{wanted.announced_by} has not announced it again yet"
+        if remembered is not None:
+            remembered.end()
+            runner.recalled = remembered.recalled
+            runner.warm, runner.state = remembered.warm, remembered.state
+            runner.stale_since = remembered.stale_since
+            runner.state_fault = remembered.state_fault
         self._start(runner)
         return runner
 
@@ -357,7 +381,7 @@ class Supervisor:
         if self._recall is not None and not runner.recalled:
             settings = runner.settings
             self._recalled(runner, await self._recall(settings.name, settings.type))
-        while True:
+        while not runner.remembered:
             longest = LONGEST_WAIT
             try:
                 # Importing a platform's library takes up to a second.

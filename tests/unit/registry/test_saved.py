@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from aggregator.model.errors import Origin
 from aggregator.model.registry import (
@@ -91,14 +92,34 @@ def test_credentials_are_never_written() -> None:
     hidden = Redacted(b"hunter2")
     shards: Mapping[ShardKey, Mapping[str, Item]] = {
         shard(Content.SECRETS): {"s": Secret("ns", "s", {"key": hidden})},
-        shard(Content.REGISTRIES): {"r": AnnouncedRegistry("r", "x", {"token": "hunter2"})},
+        shard(Content.REGISTRIES): {"r": AnnouncedRegistry("r", "x", {}, hidden)},
         shard(Content.SERVICES): {"1": item(1)},
     }
 
-    data = written(shards)
+    found = decode_state(written(shards)).shards
 
-    assert list(decode_state(data).shards) == [shard(Content.SERVICES)]
-    assert KEPT.isdisjoint({Content.SECRETS, Content.REGISTRIES})
+    assert set(found) == {shard(Content.SERVICES), shard(Content.REGISTRIES)}
+    assert found[shard(Content.REGISTRIES)]["r"] == AnnouncedRegistry("r", "x", {}, remembered=True)
+    assert Content.SECRETS not in KEPT
+
+
+def test_announced_registries_come_back_as_remembered() -> None:
+    """What they gave is served until they are announced again, or are known to be gone."""
+    announced = AnnouncedRegistry(
+        "west",
+        "kubernetes",
+        {"network": "net1", "required": True, "export_to": ["*"]},
+        base_dir="/etc/k",
+        created=7.0,
+        origin=Origin("/etc/k/west.yaml"),
+    )
+    shards: Shards = {shard(Content.REGISTRIES, "secrets/a"): {"west": announced}}
+
+    found = decode_state(written(shards)).shards
+
+    assert found == {
+        shard(Content.REGISTRIES, "secrets/a"): {"west": replace(announced, remembered=True)}
+    }
 
 
 def test_equal_labels_are_one_object_again() -> None:
