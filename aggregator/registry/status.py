@@ -42,9 +42,9 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
     `age` is for how many seconds what it said may be out of date: 0 while in sync. Times are those
     of the supervisor's clock, None for never. `cluster_id` is empty for what is no cluster;
     `origin` is where the registry was written. `skipped` counts objects left out for an error,
-    `excluded` those that mapping rules leave out, `lingering` services without endpoints that wait for the end of their deletion grace.
-    `retry_in` is when it is asked again, in seconds. `state_fault` says why what was saved of it
-    could not be used.
+    `excluded` those that mapping rules leave out, `lingering` services without endpoints that wait
+    for the end of their deletion grace. `retry_in` is when it is asked again, in seconds.
+    `state_fault` says why what was saved of it could not be used.
     """
 
     name: str
