@@ -5,6 +5,8 @@ sign of life on a watch.
 """
 
 import asyncio
+import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +38,7 @@ _OPTIONS: Final = (
 _NEEDS_LEADER: Final = ("hasleader", "true")
 """Ends a watch on a member that has lost the others, which would be silent for ever."""
 
+_NOISE: Final = re.compile(r"^(UNKNOWN: |ipv[46]:\S+: |etcdserver: )+")
 _TOKEN_FAULTS: Final = ("user name is empty", "revision of auth store is old")
 
 
@@ -217,7 +220,11 @@ class EtcdClient:
     def _password(self) -> str:
         if not self._settings.password_file:
             return ""
-        return _read(self._base / self._settings.password_file).decode().removesuffix("\n")
+        path = self._base / self._settings.password_file
+        try:
+            return _read(path).decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise AdapterRejectedError(f"{path}: expected text in UTF-8") from error
 
     # Inside
 
@@ -344,9 +351,7 @@ def mapped(
     """What an error of the library means to whoever runs us."""
     # The library tells of every address that it tried, and repeats the target.
     details = (error.details() or "").rpartition("last error: ")[2]
-    for noise in ("UNKNOWN: ", "etcdserver: "):
-        details = details.removeprefix(noise)
-    text = f"{endpoint}: {details}"
+    text = f"{endpoint}: {_NOISE.sub('', details)}"
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return AdapterUnavailableError(f"{endpoint}: no answer within {timeout:g} s")
@@ -367,6 +372,19 @@ def _is_about_token(error: grpc.aio.AioRpcError) -> bool:
 
 def _credentials(tls: EtcdTls, base: Path) -> grpc.ChannelCredentials:
     ca, cert, key = (_read(base / path) if path else None for path in (tls.ca, tls.cert, tls.key))
+    # gRPC itself would take anything, and fail to connect for no reason that can be understood.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca is not None:
+            context.load_verify_locations(base / tls.ca)
+    except ssl.SSLError as error:
+        raise AdapterRejectedError(f"{base / tls.ca}: expected certificates in PEM") from error
+    try:
+        if cert is not None:
+            context.load_cert_chain(base / tls.cert, base / tls.key, password="")
+    except ssl.SSLError as error:
+        message = f"{base / tls.cert}: expected a certificate in PEM, to which {tls.key} is the key"
+        raise AdapterRejectedError(message) from error
     return grpc.ssl_channel_credentials(ca, key, cert)
 
 

@@ -1,13 +1,15 @@
 """What a real etcd answers to single requests, and when it is asked in vain."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from adapters.etcd.client import CompactedError, connect
-from adapters.etcd.settings import EtcdSettings, Member
-from aggregator.model.errors import AdapterUnavailableError
+from adapters.etcd.settings import EtcdSettings, EtcdTls, Member
+from aggregator.model.errors import AdapterRejectedError, AdapterUnavailableError
 from config.duration import Duration
+from tests.support.certificate import Authority
 from tests.support.etcd_follower import following, service
 from tests.support.fault_proxy import Cut, FaultProxy, Garbage, Hang
 from tests.support.poll import eventually
@@ -103,3 +105,40 @@ async def test_a_broken_connection_is_an_error_in_time(
                 async with connect(proxy.address, settings(proxy.address, 0.3), ".") as client:
                     async for _ in client.pages(b"/", b"0"):
                         pass
+
+
+@pytest.mark.parametrize(
+    ("tls", "message"),
+    [
+        (EtcdTls(ca="garbage"), "garbage: expected certificates in PEM"),
+        (EtcdTls(ca="."), "cannot be read: Is a directory"),
+        (EtcdTls(ca="missing"), "missing: cannot be read: No such file"),
+        (EtcdTls(cert="garbage", key="garbage"), "garbage: expected a certificate in PEM"),
+        (
+            EtcdTls(cert="a.pem", key="b.key"),
+            "a.pem: expected a certificate in PEM, to which b.key",
+        ),
+    ],
+)
+async def test_files_that_cannot_be_used_are_named(
+    tmp_path: Path, tls: EtcdTls, message: str
+) -> None:
+    """Before anything is connected, since gRPC would only say that it could not connect."""
+    (tmp_path / "garbage").write_text("garbage")
+    authority = Authority(tmp_path)
+    authority.issue("a")
+    authority.issue("b")
+    with pytest.raises(AdapterRejectedError) as caught:
+        async with connect("127.0.0.1:1", EtcdSettings((), tls=tls), str(tmp_path)):
+            pass
+
+    assert message in str(caught.value)
+
+
+async def test_a_password_that_is_no_text_is_told(tmp_path: Path) -> None:
+    """It could not even be sent."""
+    (tmp_path / "password").write_bytes(b"\xff")
+    login = EtcdSettings((), user="mesh", password_file="password")
+    with pytest.raises(AdapterRejectedError, match="password: expected text in UTF-8"):
+        async with connect("127.0.0.1:1", login, str(tmp_path)):
+            pass
