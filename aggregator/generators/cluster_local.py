@@ -1,14 +1,18 @@
 """Hosts whose endpoints serve only their own cluster, as the mesh settings say."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aggregator.generators.spec import View
 from aggregator.model.service import Endpoint, Service
 from config.host import host_matches
+from config.mesh import ServiceSetting
 
 _DEFAULTS: Final = ("*.kube-system.svc.{}", "kubernetes.default.svc.{}")
 """What every cluster has for itself; the domain is to be put in."""
+
+_CACHED_HOSTS: Final = 1 << 14
 
 
 def keep_local(view: View, service: Service, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
@@ -24,12 +28,17 @@ def keep_local(view: View, service: Service, endpoints: Sequence[Endpoint]) -> S
 
 def is_cluster_local(view: View, host: str) -> bool:
     """Whether the most specific setting for the host says so."""
-    settings = {pattern.format(view.domain_suffix): True for pattern in _DEFAULTS}
-    for setting in view.mesh.service_settings:
-        local = setting.settings is not None and setting.settings.cluster_local
-        settings.update(dict.fromkeys(setting.hosts, local))
-    matching = [pattern for pattern in settings if host_matches(pattern, host)]
-    return bool(matching) and settings[max(matching, key=_specificity)]
+    return _is_local(view.mesh.service_settings, view.domain_suffix, host)
+
+
+@lru_cache(_CACHED_HOSTS)
+def _is_local(settings: tuple[ServiceSetting, ...], domain: str, host: str) -> bool:
+    local = {pattern.format(domain): True for pattern in _DEFAULTS}
+    for each in settings:
+        wanted = each.settings is not None and each.settings.cluster_local
+        local.update(dict.fromkeys(each.hosts, wanted))
+    matching = [pattern for pattern in local if host_matches(pattern, host)]
+    return bool(matching) and local[max(matching, key=_specificity)]
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:

@@ -28,11 +28,9 @@ def reach(
     reached at all. Where addresses of both families are reached directly, a proxy gets those of its
     own. Proportions of weights are kept exactly.
     """
-    ways = {
-        network: found
-        for network in sorted({each.network for each in endpoints if each.network})
-        if (found := view.gateways(network))
-    }
+    away = {each.network for each in endpoints}
+    away.discard("")
+    ways = {network: found for network in sorted(away) if (found := view.gateways(network))}
     if ways:
         # Whoever does not know its own network is better off with a gateway than with an address
         # that may be anybody's.

@@ -15,11 +15,11 @@ from aggregator.model.policy import MergeMode, MergePolicy
 from aggregator.model.service import Endpoint, Health
 
 
-def share(policy: MergePolicy, endpoints: Sequence[Endpoint]) -> list[list[Endpoint]]:
+def share(policy: MergePolicy, endpoints: Sequence[Endpoint]) -> list[Sequence[Endpoint]]:
     """The endpoints in tiers, each of which takes over from those before it; none is empty."""
     match policy.mode:
         case MergeMode.UNION:
-            tiers = [list(endpoints)]
+            tiers = [endpoints]
         case MergeMode.PRIORITY:
             tiers = _by_registry(policy, endpoints)
             tiers = ([tier for tier in tiers if _is_healthy(tier)] or tiers)[:1]
@@ -32,7 +32,7 @@ def share(policy: MergePolicy, endpoints: Sequence[Endpoint]) -> list[list[Endpo
     return [tier for tier in tiers if tier]
 
 
-def _by_registry(policy: MergePolicy, endpoints: Sequence[Endpoint]) -> list[list[Endpoint]]:
+def _by_registry(policy: MergePolicy, endpoints: Sequence[Endpoint]) -> list[Sequence[Endpoint]]:
     rank = {name: index for index, name in enumerate(policy.order)}
     tiers: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:

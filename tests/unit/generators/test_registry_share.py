@@ -1,5 +1,6 @@
 """Who of several registries serves, in which order, with which share."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
@@ -29,7 +30,7 @@ def weights(shares: dict[str, int]) -> MergePolicy:
     return MergePolicy(MergeMode.WEIGHTS, shares=tuple(shares.items()))
 
 
-def registries(tiers: list[list[Endpoint]]) -> list[list[str]]:
+def registries(tiers: list[Sequence[Endpoint]]) -> list[list[str]]:
     return [sorted({each.registry for each in tier}) for tier in tiers]
 
 
