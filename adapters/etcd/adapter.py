@@ -12,7 +12,9 @@ from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from typing import Final
 
+import structlog
 from aetcd.rpc import kv_pb2
+from structlog.typing import FilteringBoundLogger
 
 from adapters.etcd.client import (
     CompactedError,
@@ -64,11 +66,14 @@ class EtcdAdapter:
         *,
         relist: float = RELIST,
         connect: Connect = connect,
+        log: FilteringBoundLogger | None = None,
     ) -> None:
         self._context: Final = context
         self._settings: Final = settings
         self._relist: Final = relist
         self._connect: Final = connect
+        bare: FilteringBoundLogger = log or structlog.get_logger(__name__)
+        self._log: Final = bare.bind(adapter=context.name, cluster_id=context.cluster_id)
 
     async def run(self, sink: RegistrySink) -> None:
         """Feed *sink* until cancelled, from one member after the other.
@@ -82,11 +87,15 @@ class EtcdAdapter:
             try:
                 connection = self._connect(endpoint, self._settings, self._context.base_dir)
                 async with connection as client:
+                    self._log.debug("etcd_member_followed", endpoint=endpoint)
                     await _Follower(
                         client, ledger, self._settings.prefix, self._context, self._relist
                     ).follow()
             except AdapterUnavailableError as error:
                 failures.append(str(error))
+                if endpoint != self._settings.endpoints[-1]:
+                    # The last one's failure is the registry's, which the supervisor tells.
+                    self._log.warning("etcd_member_failed", error=str(error))
         raise AdapterUnavailableError("; ".join(failures))
 
 
