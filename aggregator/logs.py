@@ -78,7 +78,9 @@ def _drop(_logger: object, _method: str, _event: EventDict) -> EventDict:
 
 
 def _console(stream: TextIO) -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    # Plain, because the others show the values of variables, credentials among them.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
 
 
 def _json() -> list[Processor]:

@@ -107,3 +107,21 @@ def test_values_that_json_does_not_know_are_written_as_text() -> None:
     structlog.get_logger("x").info("event", value=object, path={1: 2})
 
     assert "object" in json.loads(stream.getvalue())["value"]
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_a_traceback_shows_no_values_of_variables(form: Format) -> None:
+    """A crash where a kubeconfig is read must not print it; the lines of code say enough."""
+    stream = Terminal()
+    configure(Level.INFO, form, stream)
+
+    def crash(credential: str) -> None:
+        raise ValueError(len(credential))
+
+    try:
+        crash("".join(("hun", "ter2")))
+    except ValueError as error:
+        structlog.get_logger("x").error("registry_crashed", exc_info=error)
+
+    assert "ValueError: 7" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
