@@ -88,8 +88,8 @@ def _endpoints(spec: ServiceEntry, host: str, context: RegistryContext) -> tuple
     """Those written in the rule; without any, a host resolved by name is its own endpoint."""
     if spec.resolution in _BY_NAME and not spec.endpoints and spec.workload_selector is None:
         return (_endpoint(WorkloadEntry(address=host), context),)
-    # One without address is behind its network's gateway, which takes its place.
-    return tuple(_endpoint(each, context) for each in spec.endpoints if each.address)
+    # One without an address is behind its network's gateway, which takes its place.
+    return tuple(_endpoint(each, context) for each in spec.endpoints)
 
 
 def _endpoint(entry: WorkloadEntry, context: RegistryContext) -> Endpoint:

@@ -3,7 +3,7 @@
 Endpoints are EDS's work, except for clusters whose names Envoy resolves itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -27,7 +27,7 @@ from aggregator.generators.load_assignment import (
     serving_endpoints,
 )
 from aggregator.generators.load_balancer import apply_load_balancer
-from aggregator.generators.locality import resolve_preference
+from aggregator.generators.locality import Group, resolve_preference
 from aggregator.generators.metadata import build_cluster_metadata
 from aggregator.generators.name import stat_name
 from aggregator.generators.outlier_detection import (
@@ -214,24 +214,17 @@ class _Builder:
         if self._named is None:
             self._named = serving_endpoints(view, self._service, names=True)
         named = self._named
-        endpoints = endpoints_of(named, target.port, target.subset)
-        if any(is_socket(endpoint.address) for endpoint in endpoints):
+        if any(is_socket(each.address) for each in endpoints_of(named, target.port, target.subset)):
             message = f"resolution {self._service.resolution} cannot have Unix sockets: left out"
             self._wrong(None, message, Severity.WARNING)
             named = [each for each in named if not is_socket(each.address)]
-            endpoints = [each for each in endpoints if not is_socket(each.address)]
+        groups = build_groups(view, target, named)
         if kind is ClusterType.LOGICAL_DNS:
-            if len(endpoints) > 1:
-                message = (
-                    f"one name only is resolved, {endpoints[0].address}: the others are unused"
-                )
-                self._wrong(None, message, Severity.WARNING)
-            named = endpoints = endpoints[:1]
-            if not endpoints:
+            if not groups:
                 # This type is refused without an endpoint.
                 cluster.type = Cluster.STATIC
                 return not is_grpc(view)
-        groups = build_groups(view, target, named)
+            groups = self._only_one(groups)
         cluster.load_assignment.CopyFrom(
             endpoint_pb2.ClusterLoadAssignment.FromString(
                 build_load_assignment(target.name, groups, target.port)
@@ -243,6 +236,15 @@ class _Builder:
         cluster.respect_dns_ttl = True  # type: ignore[deprecated]
         cluster.dns_lookup_family = lookup_family(view)
         return True
+
+    def _only_one(self, groups: Sequence[Group]) -> list[Group]:
+        """The first endpoint of those that are tried first."""
+        first = min(groups, key=lambda group: group.priority)
+        chosen = first.endpoints[0]
+        if sum(len(group.endpoints) for group in groups) > 1:
+            message = f"one name only is resolved, {chosen.address}: the others are unused"
+            self._wrong(None, message, Severity.WARNING)
+        return [Group(first.locality, [chosen], chosen.weight)]
 
     def _apply_transport(self, cluster: Cluster, target: Target) -> None:
         """HTTP versions and what secures the connection."""

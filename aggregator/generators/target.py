@@ -115,7 +115,8 @@ def resolve_cluster_type(view: View, service: Service, policy: TrafficPolicy | N
 def _of_grpc(view: View, service: Service) -> ClusterType:
     """gRPC's core knows EDS, and DNS for one name only."""
     if service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN) and not all(
-        is_address(endpoint.address) for endpoint in view.endpoints(service.key)
+        not endpoint.address or is_address(endpoint.address)
+        for endpoint in view.endpoints(service.key)
     ):
         return ClusterType.LOGICAL_DNS
     return ClusterType.EDS

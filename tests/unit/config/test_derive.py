@@ -95,7 +95,7 @@ def test_a_service_is_outside_the_mesh_unless_said_otherwise() -> None:
         ("resolution: NONE", []),
         ("resolution: STATIC", []),
         ("resolution: STATIC, endpoints: [{address: 'unix:///run/x'}]", ["/run/x"]),
-        ("resolution: STATIC, endpoints: [{network: far}, {address: 10.0.0.1}]", ["10.0.0.1"]),
+        ("resolution: STATIC, endpoints: [{network: far}, {address: 10.0.0.1}]", ["", "10.0.0.1"]),
         ("resolution: DNS, workloadSelector: {labels: {a: b}}", []),
     ],
 )
