@@ -25,13 +25,11 @@ from aggregator.model.registry import (
     OnSecrets,
     RegistryContext,
     RegistrySink,
-    ServiceItem,
     ShardKey,
 )
 from aggregator.model.service import Endpoint, Service, ServiceKey
-from aggregator.registry.expiry import Expiries, Expiry
-from aggregator.registry.grace import Grace
 from aggregator.registry.guard import Hold, LossGuard
+from aggregator.registry.intake import Intake
 from aggregator.registry.mapping import Mapper
 from aggregator.registry.merge import NOTHING
 from aggregator.registry.secrets import Follower
@@ -41,11 +39,9 @@ from aggregator.registry.sharing import MergeRule
 from aggregator.registry.state import Outcome, State
 from config.mesh import MeshConfig, Network
 
-SCOPES: Final = "scopes"
 SWAP: Final = "swap"
 ANNOUNCED: Final = "announced"
 """The scope of problems with what a registry announces, which its adapter does not know."""
-EXPIRIES: Final = "expiries"
 
 
 class Contribution(Struct, frozen=True):
@@ -90,21 +86,22 @@ class Said(Struct, frozen=True):
 class _Registry:
     """One registry by name: what is served of it, and what prepares to replace that."""
 
-    def __init__(self, context: RegistryContext, handling: Handling) -> None:
+    def __init__(self, context: RegistryContext, intake: Intake) -> None:
         self.name = context.name
         self.context = context
-        self.live = Generation(context.name, Mapper(handling.mapping, context))
+        self.intake = intake
         self.staged: Generation | None = None
         self.staged_context = context
         self.sinks: list[_Sink] = []
-        self.pending: dict[ShardKey, Mapping[str, Item]] = {}
-        self.absent: set[str] = set()
-        self.expiries = Expiries()
-        self.grace = Grace(handling.deletion_grace)
         self.refused: tuple[Problem, ...] = ()
         self.swap_due: Callable[[], None] | None = None
         self.complete = False
         self.last_success: float | None = None
+
+    @property
+    def live(self) -> Generation:
+        """What is served."""
+        return self.intake.live
 
 
 class Aggregate:
@@ -261,7 +258,7 @@ class Aggregate:
                 for listing, hold in self._guard.held(name).items()
                 if (listing == SWAP) is staged
             },
-            lingering=0 if staged else len(registry.grace),
+            lingering=0 if staged else len(registry.intake.grace),
             last_success=registry.last_success,
         )
 
@@ -302,7 +299,7 @@ class Aggregate:
         registry = self._registries.get(name)
         if registry is None:
             return
-        registry.grace.seconds = handling.deletion_grace
+        registry.intake.grace.seconds = handling.deletion_grace
         if registry.live.mapper.rules != handling.mapping:
             if registry.staged is not None:
                 registry.staged.remap(Mapper(handling.mapping, registry.staged_context))
@@ -398,21 +395,24 @@ class Aggregate:
         self._tell(self._state.set_networks(networks))
 
     def release_due(self) -> None:
-        """Let through what the loss guard has held for long enough. Called now and then."""
+        """Let through what the loss guard has held for long enough, and end what lingered for long
+        enough. Called now and then.
+        """
         for name, listing in self._guard.due(self._clock()):
-            registry = self._registries[name]
+            registry = self._registries.get(name)
+            if registry is None:
+                continue  # Gone with what announced it, a moment ago.
             self._log.warning("loss_believed", adapter=name, listing=listing)
-            self._guard.release(name, listing)
             if listing == SWAP:
+                self._guard.release(name, listing)
                 self._swap_now(registry)
-            elif listing == SCOPES:
-                self._drop_absent(registry)
-            elif listing == EXPIRIES:
-                self._believe_expiries(registry)
             else:
-                self._install_pending(registry, listing)
-        for registry in self._registries.values():
-            self._end_grace(registry)
+                self._apply(registry.intake.believe(listing))
+                self._tell_secrets(registry)
+        for registry in list(self._registries.values()):
+            ended = registry.intake.end_grace()
+            if ended:
+                self._apply(ended)
 
     # What sinks call
 
@@ -436,22 +436,14 @@ class Aggregate:
     ) -> None:
         """A shard's full listing."""
         registry, generation = sink.registry, sink.generation
-        self._mention(sink, shard.scope)
+        self._touch(registry)
+        generation.mentioned.add(shard.scope)
         generation.revision = revision or generation.revision
         if generation is not registry.live:
             generation.replace(shard, items)
             return
-        if not explicit:
-            listed = list(generation.mapped(items.values()))
-            known = generation.shards.get(shard, {}).values()
-            old = self._weight_of(known) + self._bereft(registry.name, known, listed)
-            new = self._weight_of(listed)
-            before = self._weight(generation)
-            if new < old and not self._admits(registry, str(shard), before, before - old + new):
-                registry.pending[shard] = items
-                self._install_gains(registry, shard, items)
-                return
-        differences = self._install(registry, shard, items, explicit=explicit)
+        differences = registry.intake.take_listing(shard, items, explicit=explicit)
+        self._apply(differences)
         if shard.content is Content.SECRETS:
             self._tell_secrets(registry, differences if explicit else ())
 
@@ -465,37 +457,22 @@ class Aggregate:
         if generation is not registry.live:
             generation.put(shard, key, item)
             return
-        if shard.scope in registry.absent:
-            # One item does not bring back the others of a scope that is held to be gone.
-            registry.pending.setdefault(shard, {})
-        if shard in registry.pending:
-            others = {name: each for name, each in registry.pending[shard].items() if name != key}
-            registry.pending[shard] = others if item is None else others | {key: item}
-        if item is not None or not expired:
-            registry.grace.forget(shard, (key,))
-        lost = generation.weight_at(shard, key) - generation.weigh(item)
-        if expired and (lost > 0 or item is None):
-            self._take_expiry(registry, shard, key, item, lost)
-            return
-        differences = generation.put(shard, key, item)
+        differences = registry.intake.take_item(shard, key, item, expired=expired)
         self._apply(differences)
         if shard.content is Content.SECRETS:
             self._tell_secrets(registry, differences)
-        registry.expiries.forget([(shard, key)])
-        self._judge_expiries(registry)
 
     def take_drop(self, sink: "_Sink", shard: ShardKey) -> None:
         """A whole scope's content, explicitly deleted."""
         registry, generation = sink.registry, sink.generation
         self._touch(registry)
-        differences = generation.drop([shard])
-        if generation is registry.live:
-            self._outdate(registry, shard)
-            registry.grace.forget(shard)
-            self._apply(differences)
-            self._judge_expiries(registry)
-            if shard.content is Content.SECRETS:
-                self._tell_secrets(registry, differences)
+        if generation is not registry.live:
+            generation.drop([shard])
+            return
+        differences = registry.intake.take_drop(shard)
+        self._apply(differences)
+        if shard.content is Content.SECRETS:
+            self._tell_secrets(registry, differences)
 
     def take_follower(self, sink: "_Sink", name: str, on_secrets: OnSecrets) -> None:
         """Somebody who wants to know the secrets that a registry tells."""
@@ -521,15 +498,8 @@ class Aggregate:
         if generation is not registry.live:
             generation.drop(gone)
             return
-        before = self._weight(generation)
-        after = before - sum(self._weight_of(generation.shards[shard].values()) for shard in gone)
-        registry.absent = {shard.scope for shard in gone}
-        for shard in gone:
-            self._outdate(registry, shard)
-        if gone and not self._admits(registry, SCOPES, before, after):
-            return
-        self._guard.release(registry.name, SCOPES)
-        self._drop_absent(registry)
+        self._apply(registry.intake.take_scopes(gone))
+        self._tell_secrets(registry)
 
     def take_problems(self, sink: "_Sink", scope: str, problems: Sequence[Problem]) -> None:
         """A scope's present problems."""
@@ -554,8 +524,8 @@ class Aggregate:
                 sink.on_synced()
             return
         registry.swap_due = sink.on_synced
-        before, after = self._weight(registry.live), self._weight(generation)
-        if after >= before or self._admits(registry, SWAP, before, after):
+        before, after = registry.intake.weight(), self._intake(generation, 0.0).weight()
+        if after >= before or registry.intake.admits(SWAP, before, after):
             self._guard.release(registry.name, SWAP)
             self._swap_now(registry)
 
@@ -565,35 +535,25 @@ class Aggregate:
         """The registry of that name, which may be new."""
         registry = self._registries.get(name)
         if registry is None:
-            registry = _Registry(context, self._handlings.get(name, Handling()))
+            handling = self._handlings.get(name, Handling())
+            live = Generation(name, Mapper(handling.mapping, context))
+            registry = _Registry(context, self._intake(live, handling.deletion_grace))
             self._registries[name] = registry
         return registry
 
-    def _admits(
-        self,
-        registry: _Registry,
-        listing: str,
-        before: int,
-        after: int,
-        *,
-        confirms: bool = True,
-    ) -> bool:
-        first = listing not in self._guard.held(registry.name)
-        admitted = self._guard.admits(
-            registry.name, listing, before, after, self._clock(), confirms=confirms
+    def _intake(self, live: Generation, deletion_grace: float) -> Intake:
+        return Intake(
+            live,
+            deletion_grace,
+            self._guard,
+            clock=self._clock,
+            weigh=self._weigh,
+            owned=lambda key: self._owned(live.registry, key),
+            log=self._log,
         )
-        if not admitted and first:
-            self._log.error(
-                "loss_held", adapter=registry.name, listing=listing, before=before, after=after
-            )
-        return admitted
 
-    def _weight(self, generation: Generation) -> int:
-        """All endpoints that a registry gives, with those of registries that it announces."""
-        announced = (generation.shards[shard].values() for shard in generation.announcing)
-        return generation.weight + sum(self._weight_of(items) for items in announced)
-
-    def _weight_of(self, items: Iterable[Item]) -> int:
+    def _weigh(self, items: Iterable[Item]) -> int:
+        """How many endpoints go with items; an announced registry has all of its own."""
         total = 0
         for item in items:
             if isinstance(item, AnnouncedRegistry):
@@ -603,175 +563,25 @@ class Aggregate:
                 total += weight_of(item)
         return total
 
-    def _bereft(self, name: str, known: Iterable[Item], listed: Iterable[Item]) -> int:
-        """Endpoints in other listings of a registry that go with the definitions of their services,
-        which this listing lacks.
-        """
-        kept = {
-            ServiceKey(item.namespace, item.host)
-            for item in listed
-            if isinstance(item, ServiceItem) and item.service is not None
-        }
-        total = 0
-        for item in known:
-            if isinstance(item, ServiceItem) and item.service is not None:
-                key = ServiceKey(item.namespace, item.host)
-                merged = self._state.merged.get(key, NOTHING)
-                alone = merged.service is not None and merged.service.registries == (name,)
-                if alone and key not in kept:
-                    total += max(0, len(merged.endpoints) - len(item.endpoints))
-        return total
+    def _owned(self, name: str, key: ServiceKey) -> int:
+        """How many endpoints a service has that only the registry *name* defines."""
+        merged = self._state.merged.get(key, NOTHING)
+        alone = merged.service is not None and merged.service.registries == (name,)
+        return len(merged.endpoints) if alone else 0
 
     def _touch(self, registry: _Registry) -> None:
         registry.last_success = self._clock()
-
-    def _mention(self, sink: "_Sink", scope: str) -> None:
-        self._touch(sink.registry)
-        sink.generation.mentioned.add(scope)
-        if sink.generation is sink.registry.live and scope in sink.registry.absent:
-            sink.registry.absent.discard(scope)
-            if not sink.registry.absent:
-                self._guard.release(sink.registry.name, SCOPES)
-
-    def _drop_absent(self, registry: _Registry) -> None:
-        """Let go of scopes that are gone; what they define lingers."""
-        gone = [shard for shard in registry.live.shards if shard.scope in registry.absent]
-        registry.absent = set()
-        differences: list[Difference] = []
-        for shard in gone:
-            updated = registry.pending.get(shard, {})
-            self._outdate(registry, shard)
-            left = {**self._remains(registry, shard, updated), **updated}
-            if left:
-                differences += registry.live.replace(shard, left)
-            else:
-                differences += registry.live.drop([shard])
-        self._apply(differences)
-        self._judge_expiries(registry)
-        self._tell_secrets(registry)
-
-    def _install_pending(self, registry: _Registry, listing: str) -> None:
-        for shard in [shard for shard in registry.pending if str(shard) == listing]:
-            self._install(registry, shard, registry.pending[shard], explicit=False)
-
-    def _install(
-        self, registry: _Registry, shard: ShardKey, items: Mapping[str, Item], *, explicit: bool
-    ) -> list[Difference]:
-        """Have a full listing take effect; what it lacks lingers, unless it lacks it on purpose."""
-        self._outdate(registry, shard)
-        registry.grace.forget(shard, None if explicit else items)
-        remains = {} if explicit else self._remains(registry, shard, items)
-        differences = registry.live.replace(shard, {**remains, **items} if remains else items)
-        self._apply(differences)
-        self._judge_expiries(registry)
-        return differences
-
-    def _install_gains(
-        self, registry: _Registry, shard: ShardKey, items: Mapping[str, Item]
-    ) -> None:
-        """Take of a listing that is held what takes nothing away."""
-        generation = registry.live
-        gains = {
-            key: item
-            for key, item in items.items()
-            if generation.weigh(item) >= generation.weight_at(shard, key)
-        }
-        registry.grace.forget(shard, gains)
-        registry.expiries.forget([(shard, key) for key in gains])
-        self._apply([each for key in gains for each in generation.put(shard, key, gains[key])])
-        self._judge_expiries(registry)
-
-    def _outdate(self, registry: _Registry, shard: ShardKey) -> None:
-        """There is a newer word on the whole shard than what is held of it."""
-        self._guard.release(registry.name, str(shard))
-        registry.pending.pop(shard, None)
-        registry.expiries.forget_shard(shard)
-
-    # Expiry and grace
-
-    def _take_expiry(
-        self, registry: _Registry, shard: ShardKey, key: str, item: Item | None, lost: int
-    ) -> None:
-        """Believe that an item ran out, unless that befalls many.
-
-        The guard sees one after the other. Once they are too many, those that were believed before
-        have probably the same cause, and are taken back.
-        """
-        first = EXPIRIES not in self._guard.held(registry.name)
-        registry.expiries.hold((shard, key), item, lost)
-        self._judge_expiries(registry)
-        if first and EXPIRIES in self._guard.held(registry.name):
-            self._take_back(registry)
-
-    def _judge_expiries(self, registry: _Registry) -> None:
-        if not registry.expiries.held:
-            self._guard.release(registry.name, EXPIRIES)
-            return
-        before = self._weight(registry.live)
-        after = before - registry.expiries.loss
-        if self._admits(registry, EXPIRIES, before, after, confirms=False):
-            self._believe_expiries(registry)
-
-    def _believe_expiries(self, registry: _Registry) -> None:
-        now, generation = self._clock(), registry.live
-        within = self._guard.hold_of(registry.name)
-        differences: list[Difference] = []
-        for (shard, key), item in registry.expiries.release().items():
-            old = generation.told(shard, key)
-            if old is None:
-                continue
-            new = item if item is not None else registry.grace.remains(shard, key, old, now)
-            weight = generation.weight_at(shard, key)
-            differences += generation.put(shard, key, new)
-            lost = weight - generation.weight_at(shard, key)
-            registry.expiries.believed((shard, key), Expiry(now, old, new, lost), within)
-        self._guard.release(registry.name, EXPIRIES)
-        self._apply(differences)
-
-    def _take_back(self, registry: _Registry) -> None:
-        now, generation = self._clock(), registry.live
-        differences: list[Difference] = []
-        given_back = 0
-        expiries = registry.expiries
-        for place, each in expiries.take_back(now, self._guard.hold_of(registry.name)).items():
-            shard, key = place
-            differences += generation.put(shard, key, each.old)
-            registry.grace.forget(shard, (key,))
-            latest = expiries.held.get(place, each.new)
-            expiries.hold(place, latest, generation.weigh(each.old) - generation.weigh(latest))
-            given_back += each.lost
-        self._guard.amend(registry.name, EXPIRIES, given_back, now)
-        self._apply(differences)
-
-    def _remains(
-        self, registry: _Registry, shard: ShardKey, items: Mapping[str, Item]
-    ) -> dict[str, Item]:
-        """What is left for a while of those that a listing lacks."""
-        now = self._clock()
-        absent = ((key, old) for key, old in registry.live.said(shard).items() if key not in items)
-        left = {key: registry.grace.remains(shard, key, old, now) for key, old in absent}
-        return {key: item for key, item in left.items() if item is not None}
-
-    def _end_grace(self, registry: _Registry) -> None:
-        differences: list[Difference] = []
-        for shard, key in registry.grace.due(self._clock()):
-            registry.grace.forget(shard, (key,))
-            differences += registry.live.put(shard, key, None)
-        if differences:
-            self._apply(differences)
 
     def _swap_now(self, registry: _Registry) -> None:
         new = registry.staged
         if new is None:
             return
-        old, registry.live, registry.staged = registry.live, new, None
+        old = registry.live
+        registry.intake = self._intake(new, registry.intake.grace.seconds)
+        registry.staged = None
         registry.complete = True
         same_context = registry.context == registry.staged_context
         registry.context = registry.staged_context
-        registry.pending.clear()
-        registry.absent = set()
-        registry.expiries.clear()
-        registry.grace = Grace(registry.grace.seconds)
         self._guard.forget(registry.name)
         for sink in registry.sinks:
             sink.alive = sink.generation is new and sink.alive

@@ -260,7 +260,7 @@ def served_last_word(subject: Subject) -> None:
     assert subject.defined() == {*reference.there, *reference.absent}
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(steps(), max_size=30), st.sampled_from([0.0, GRACE]))
 def test_without_the_guard_the_last_word_is_served(history: list[Step], grace: float) -> None:
     """Errors and restarts take nothing away; absence takes endpoints at once, services later."""
@@ -270,7 +270,7 @@ def test_without_the_guard_the_last_word_is_served(history: list[Step], grace: f
         served_last_word(subject)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(steps(), max_size=30), st.sampled_from([0.0, GRACE]))
 def test_with_the_guard_the_last_word_is_served_within_its_bounds(
     history: list[Step], grace: float
@@ -308,7 +308,7 @@ def test_with_the_guard_the_last_word_is_served_within_its_bounds(
     assert subject.defined() == set(subject.reference.there)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(steps(), max_size=20), st.lists(steps(), max_size=10))
 def test_a_process_that_begins_with_saved_state_goes_on_as_if_it_had_not_ended(
     before: list[Step], after: list[Step]

@@ -5,8 +5,9 @@ from msgspec.structs import replace
 
 from aggregator.model.registry import Content, Item, RegistrySink, ServiceItem, ShardKey
 from aggregator.model.service import ServiceKey
-from aggregator.registry.aggregate import EXPIRIES, Aggregate
+from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.guard import GuardSettings
+from aggregator.registry.intake import EXPIRIES
 from aggregator.registry.settings import Handling
 from config.duration import Duration
 from tests.support.builders import endpoint, service
