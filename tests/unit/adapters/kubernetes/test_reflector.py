@@ -34,8 +34,9 @@ def failure(code: int, message: str = "") -> ApiError:
 class Script:
     """A server that answers as it is told, and remembers what it was asked.
 
-    Listings answer with `names` at `version`, glances at the version with `now`; each watch takes the next of `watches`: events and
-    then the end, or an error at once. After the last one, watches stay open.
+    Listings answer with `names` at `version`, glances at the version with `now`. Each watch takes
+    the next of `watches`: events and then the end, or an error at once. After the last one, watches
+    stay open.
     """
 
     def __init__(self, *names: str, version: int = 7) -> None:
