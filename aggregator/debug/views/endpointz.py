@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from aggregator.debug.sources import Sources
 from aggregator.debug.spec import Query, ViewSpec
+from aggregator.model.policy import MergePolicy
 from aggregator.model.service import Endpoint, ServiceKey
 from aggregator.registry.status import RegistryState
 
@@ -14,6 +15,7 @@ from aggregator.registry.status import RegistryState
 class _Row(Struct, frozen=True):
     key: ServiceKey
     endpoints: tuple[Endpoint, ...]
+    policy: MergePolicy
 
 
 class _Content(Struct, frozen=True):
@@ -24,7 +26,7 @@ class _Content(Struct, frozen=True):
 def _read(sources: Sources, query: Query) -> _Content:
     aggregate = sources.aggregate
     rows = [
-        _Row(key, aggregate.endpoints(key))
+        _Row(key, aggregate.endpoints(key), aggregate.policy(key))
         for key in sorted(aggregate.service_keys())
         if query.get("host", key.host) == key.host
         and query.get("namespace", key.namespace) == key.namespace
@@ -39,6 +41,7 @@ def _render(content: _Content) -> object:
         {
             "host": row.key.host,
             "namespace": row.key.namespace,
+            "policy": row.policy.mode.value,
             "shards": _shards(row.endpoints, content.ages),
         }
         for row in content.rows

@@ -22,7 +22,8 @@ from aggregator.debug.http import PUBLIC
 from aggregator.debug.spec import views
 from aggregator.generators.spec import CLUSTER, ENDPOINT, ROUTE, VIRTUAL_HOST
 from aggregator.model.errors import Origin, Problem
-from aggregator.model.registry import Content, ServiceItem, ShardKey
+from aggregator.model.registry import Content, NetworkGateway, ServiceItem, ShardKey
+from aggregator.model.service import Locality
 from aggregator.quantity import Address
 from config.kinds.destination_rule import DestinationRule
 from config.kinds.virtual_service import VirtualService
@@ -236,7 +237,7 @@ async def test_clusterz_has_a_row_for_each_cluster(running: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["adsz", "syncz", "registryz", "clusterz", "endpointz", "configz", "list"]
+    "path", ["adsz", "syncz", "registryz", "clusterz", "endpointz", "networkz", "configz", "list"]
 )
 async def test_names_in_views_are_in_camel_case(running: Running, path: str) -> None:
     """Scripts need not know which view was written when."""
@@ -251,9 +252,19 @@ async def test_endpointz_groups_endpoints_by_registry(running: Running) -> None:
     """The provenance of every address is visible."""
     (row,) = await look(running, "endpointz")
 
-    assert (row["host"], row["namespace"]) == (HOST, "shop")
+    assert (row["host"], row["namespace"], row["policy"]) == (HOST, "shop", "union")
     ((_, endpoints),) = row["shards"].items()
     assert [each["address"] for each in endpoints] == ["10.0.0.1"]
+
+
+async def test_networkz_lists_the_ways_into_networks(running: Running) -> None:
+    """Why an address is not the endpoint's own can be looked up."""
+    where = Locality("eu", "eu-1")
+    way = NetworkGateway("net2", "192.0.2.1", 15443, "west", where)
+    running.sink.replace(ShardKey(running.name, "all", Content.PLACES), {"a": way})
+
+    gateway = {"address": "192.0.2.1", "port": 15443, "clusterId": "west", "locality": "eu/eu-1"}
+    assert await look(running, "networkz") == [{"network": "net2", "gateways": [gateway]}]
 
 
 async def test_adsz_and_syncz_follow_a_client(running: Running) -> None:
