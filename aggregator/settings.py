@@ -77,8 +77,8 @@ class RegistryForm(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[
         bool | None,
         about(
-            "Whether its traffic rules are taken, or its services only; by default they are, but not "
-            "those of remote clusters."
+            "Whether its traffic rules are taken, or its services only; by default they are, but "
+            "not those of remote clusters."
         ),
     ] = None
     cluster_id: Annotated[
