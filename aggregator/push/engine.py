@@ -20,6 +20,7 @@ from aggregator.model.proxy import Proxy
 from aggregator.push.debounce import Debounce
 from aggregator.push.metrics import Metrics
 from aggregator.push.state import Cause, Subscriber, ViewDiff, ViewState
+from aggregator.push.turn import Turn
 from aggregator.push.unit import Built, UnitStore
 from aggregator.push.view import ViewKey, key_of
 from aggregator.push.world import Touched, World, WorldSource
@@ -27,9 +28,6 @@ from config.kind import KindSpec
 from config.mesh import MeshConfig
 
 log = structlog.get_logger()
-
-YIELD_SECONDS: Final = 0.01
-"""How long a build may hold the event loop."""
 
 IDLE_VIEW_SECONDS: Final = 300.0
 """How long a view without proxies is kept up to date, so that reconnecting ones find it."""
@@ -60,20 +58,6 @@ class _Member(Struct, eq=False):
     view: ViewState
 
 
-class _Turn:
-    """Lets others run whenever work has held the event loop for `YIELD_SECONDS`."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock: Final = clock
-        self._until = clock() + YIELD_SECONDS
-
-    async def breathe(self) -> None:
-        """Call it between two pieces of work."""
-        if self._clock() > self._until:
-            await asyncio.sleep(0)
-            self._until = self._clock() + YIELD_SECONDS
-
-
 class Engine:
     """Keeps a view for each class of connected proxies."""
 
@@ -93,6 +77,7 @@ class Engine:
         self.settings: Final = settings
         self.metrics: Final = metrics
         self.clock: Final = clock
+        self.turn: Final = Turn(clock)
         self.world: Final = World(mesh, domain, kinds)
         self.units: Final = UnitStore(self.world)
         self.views: Final[dict[ViewKey, ViewState]] = {}
@@ -290,10 +275,9 @@ class Engine:
         self, work: Iterable[Task], built: dict[Task, Built | None], *, anew: bool = False
     ) -> None:
         """Build what is to be built into *built*; *anew* for views that had nothing before."""
-        turn = _Turn(self.clock)
         for task in work:
             view, spec, unit = task
-            await turn.breathe()
+            await self.turn.breathe()
             if self.world.has_root(unit):
                 old = None if anew else view.units.get((spec, unit))
                 built[task] = self.units.obtain(spec, unit, view.key, old)
@@ -369,9 +353,8 @@ class Engine:
         if need be.
         """
         moves: list[tuple[Subscriber, _Member]] = []
-        turn = _Turn(self.clock)
         for subscriber, member in tuple(self._members.items()):
-            await turn.breathe()
+            await self.turn.breathe()
             key = self._key(member.proxy, vhds=member.vhds)
             if key != member.view.key:
                 view = self.views.get(key) or await self._build_view(key, pushed)

@@ -143,6 +143,7 @@ class Stream:
         async for raw in self._transport.requests():
             if self._stalled:
                 continue
+            await self._engine.turn.breathe()
             request = self._decoder.decode(raw)
             if self._fixed_type is not None:
                 request = _with_type(request, self._fixed_type)
@@ -181,6 +182,7 @@ class Stream:
         while not self._ended:
             await self._wait()
             while self.session.view is not None and not self._ended:
+                await self._engine.turn.breathe()
                 response = self.session.next_response(self._engine.clock())
                 if response is None:
                     self._engine.flushed(self)

@@ -8,6 +8,8 @@ from aggregator.xds.stall import StallWatch
 from tests.support.poll import eventually
 
 SHORT: Final = 0.02
+LONG: Final = 0.5
+"""So long that no busy machine makes a good part of it more."""
 
 
 class Writer:
@@ -37,14 +39,14 @@ async def test_write_that_is_never_taken_is_given_up_once() -> None:
 
 async def test_write_that_is_taken_in_time_is_left_alone() -> None:
     """The timer outlives the write that set it, and must not meet a later one of its stream."""
-    watch = StallWatch(4 * SHORT, SHORT)
+    watch = StallWatch(LONG, SHORT)
     writer = await begin(watch)
     watch.end(writer)
-    await asyncio.sleep(3 * SHORT)
+    await asyncio.sleep(0.6 * LONG)
     watch.begin(writer, await Budget(10).take(10))
-    await asyncio.sleep(3 * SHORT)
+    await asyncio.sleep(0.6 * LONG)
     watch.end(writer)
-    await asyncio.sleep(5 * SHORT)
+    await asyncio.sleep(0.6 * LONG)
     assert not writer.given_up
 
 
