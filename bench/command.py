@@ -11,9 +11,10 @@ import click
 from rich.console import Console
 
 from bench.child import BenchError
+from bench.churn import Endured, Flood, endure
 from bench.figure import Case, Growth, Row
 from bench.kept import compare, read, write
-from bench.plan import cases, growth, kept
+from bench.plan import cases, floods, growth, kept
 from bench.plot import render
 from bench.report import Report, machine, now, print_report, write_json
 from bench.run import Limits, Runner
@@ -61,7 +62,11 @@ def main(
             rows = _measure(runner, _chosen(sizes, only, rounds), failed)
             if len(rows) > 1:
                 curves.append(Growth(axis, rows, most))
-    report = Report(here, at, measured, tuple(curves), failed)
+        endured = []
+        for flood in () if check or keep else floods(quick=quick):
+            if only in flood.title:
+                endured += _endure(flood, Limits(clients=clients), Path(folder), errors, failed)
+    report = Report(here, at, measured, tuple(curves), tuple(endured), failed)
     print_report(report, Console(width=max(WIDTH, errors.width)))
     path = output or RESULTS / f"{at}.json"
     write_json(report, path)
@@ -76,6 +81,17 @@ def main(
     for line in dearer:
         errors.print(f"[bold red]twice as dear[/]: {line}")
     sys.exit(1 if failed or dearer else 0)
+
+
+def _endure(
+    flood: Flood, limits: Limits, folder: Path, errors: Console, failed: dict[str, str]
+) -> list[Endured]:
+    errors.print(flood.title)
+    try:
+        return [endure(flood, limits, folder / "log")]
+    except BenchError as error:
+        failed[flood.title] = str(error)
+        return []
 
 
 def _chosen(all_of: Iterable[Case], only: str, rounds: int | None) -> list[Case]:

@@ -15,6 +15,10 @@ LISTED_AT_ONCE: Final = 250
 """So many services are listed before others have a turn, as adapters of large registries do."""
 
 
+LAST_MARK: Final = "172.31.255.255"
+"""The address that the last change of a churn brings."""
+
+
 class MemorySettings(Struct, frozen=True):
     """It takes none."""
 
@@ -53,6 +57,28 @@ class MemoryAdapter:
             case _:
                 message = f"memory knows no change of kind {change}"
                 raise ValueError(message)
+
+    async def churn(self, seconds: float, per_second: int) -> int:
+        """Change one endpoint after the other, evenly spread; returns how many changes were made.
+
+        The last of them is that of the mark ``172.31.255.255``, at the first service.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        made = 0
+        while (passed := loop.time() - began) < seconds:
+            while made < passed * per_second:
+                self._move(made % self._mesh.services, f"172.16.{made >> 8 & 255}.{made & 255}")
+                made += 1
+            await asyncio.sleep(0.001)
+        self._move(0, LAST_MARK)
+        return made + 1
+
+    def _move(self, number: int, mark: str) -> None:
+        if self._sink is None:
+            message = "nothing was listed yet"
+            raise RuntimeError(message)
+        self._put(self._sink, Content.SERVICES, self._mesh.item(number, mark))
 
     def _put(self, sink: RegistrySink, content: Content, item: Item) -> None:
         host = getattr(item, "host", "rules")

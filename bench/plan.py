@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from bench.churn import Flood
 from bench.figure import Axis, Case, Goal
 from bench.mesh import Change
 
@@ -59,6 +60,13 @@ def growth(*, quick: bool = False) -> tuple[tuple[Axis, float, tuple[Case, ...]]
             (Axis.VIEWS, 0.0, tuple(replace(few, proxies=500, views=n) for n in views)),
         ]
     return tuple(curves)
+
+
+def floods(*, quick: bool = False) -> tuple[Flood, ...]:
+    """Changes that pour in."""
+    if quick:
+        return (Flood(seconds=5.0),)
+    return (Flood(), Flood(delta=False))
 
 
 def kept() -> tuple[Case, ...]:

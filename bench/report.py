@@ -14,6 +14,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
+from bench.churn import Endured
 from bench.figure import Growth, Row, Verdict, percentile
 
 LIBRARIES: Final = ("grpcio", "protobuf", "msgspec", "uvloop")
@@ -38,6 +39,7 @@ class Report(Struct, frozen=True):
     at: str
     rows: tuple[Row, ...]
     growth: tuple[Growth, ...] = ()
+    endured: tuple[Endured, ...] = ()
     failed: dict[str, str] = {}
 
 
@@ -89,6 +91,8 @@ def print_report(report: Report, console: Console) -> None:
             )
     for growth in report.growth:
         console.print(_growth(growth))
+    if report.endured:
+        console.print(_endured(report.endured))
     for title, reason in report.failed.items():
         console.print(f"[bold red]not measured[/]: {title}: {reason}", markup=True)
 
@@ -132,6 +136,24 @@ def _growth(growth: Growth) -> Table:
         f"{largest:,} {growth.axis} cost {growth.cpu_seconds:.2f} times the CPU of {smallest:,}, "
         f"and {growth.milliseconds:.2f} times the time\n{_judged(growth.verdicts())}"
     )
+    return table
+
+
+def _endured(rows: Sequence[Endured]) -> Table:
+    table = Table(title="Changes that pour in", show_lines=True)
+    _columns(table, "row", "pushes", "loop lag ms p50 / p99 / max", "to the ACK ms p50 / p99 / max")
+    _columns(table, "last change ms", "CPU s", "MB sent", "goal")
+    for row in rows:
+        table.add_row(
+            row.flood.title,
+            f"{row.pushes:,}",
+            _numbers(*row.lags),
+            _numbers(*row.convergence),
+            _numbers(row.last_ms),
+            f"{row.cpu_seconds:.1f}",
+            f"{row.sent_mb:.0f}",
+            _judged(row.verdicts()),
+        )
     return table
 
 

@@ -73,7 +73,7 @@ class _Round(Struct, frozen=True):
         return (max(self.arrivals.last) - self.written) / MEGA
 
 
-class _Clients:
+class Clients:
     """The load, spread over processes that are told the same things."""
 
     def __init__(self, children: Sequence[Child], limits: Limits) -> None:
@@ -155,7 +155,7 @@ class Runner:
                 stack.enter_context(Child(run_client, self._log))
                 for _ in range(self._limits.clients)
             ]
-            clients = _Clients(children, self._limits)
+            clients = Clients(children, self._limits)
             if case.change is Change.CONNECT:
                 return self._run_connect(case, mesh, clients)
             if case.change in IN_CLUSTER:
@@ -165,7 +165,7 @@ class Runner:
 
     # Everybody connects
 
-    def _run_connect(self, case: Case, mesh: Mesh, clients: _Clients) -> Row:
+    def _run_connect(self, case: Case, mesh: Mesh, clients: Clients) -> Row:
         """A fresh server for each round, because only the first storm finds it with nothing built.
 
         The clients know beforehand what an Envoy says to each response, from another server with
@@ -180,7 +180,7 @@ class Runner:
         return Row(case, server, floor)
 
     def _storms(
-        self, case: Case, mesh: Mesh, clients: _Clients, bytes_each: int, messages: Messages | None
+        self, case: Case, mesh: Mesh, clients: Clients, bytes_each: int, messages: Messages | None
     ) -> tuple[Side, Messages]:
         """The rounds of one side: of the control plane, or of the floor that sends *messages*."""
         got: Messages = {}
@@ -205,7 +205,7 @@ class Runner:
 
     # Something changes
 
-    def _run_cluster(self, case: Case, mesh: Mesh, clients: _Clients, api: ApiServer) -> Row:
+    def _run_cluster(self, case: Case, mesh: Mesh, clients: Clients, api: ApiServer) -> Row:
         if case.change is Change.START:
             api.fill(mesh, pods=int(mesh.services * PODS_PER_SERVICE))
             return measure_start(case, api, self._folder)
@@ -213,7 +213,7 @@ class Runner:
         return self._run_change(case, mesh, clients, api)
 
     def _run_change(
-        self, case: Case, mesh: Mesh, clients: _Clients, api: ApiServer | None = None
+        self, case: Case, mesh: Mesh, clients: Clients, api: ApiServer | None = None
     ) -> Row:
         folder = self._folder / "mesh"
         if case.change in IN_FILES:
@@ -261,7 +261,7 @@ class Runner:
     def _rounds(
         self,
         case: Case,
-        clients: _Clients,
+        clients: Clients,
         child: Child,
         make: Callable[[int], tuple[int, int]],
         settled: Callable[[_Round], _Round] | None,

@@ -6,10 +6,11 @@ Its registry is a folder, or memory. Everything between the adapter and the sock
 import asyncio
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from adapters.files.adapter import FilesAdapter, FilesSettings
@@ -34,6 +35,8 @@ from bench.mesh import Change, Mesh
 from config.kind_table import kinds
 from config.mesh import MeshConfig
 
+LAG_INTERVAL: Final = 0.005
+
 
 class StartSubject(Struct, frozen=True):
     """Serve the mesh of *folder* or of the cluster of *kubeconfig*, without either the same from
@@ -56,6 +59,43 @@ class Made(Struct, frozen=True):
     """When the adapter told of it, in nanoseconds of the machine's monotonic clock."""
 
     at: int
+
+
+class Churn(Struct, frozen=True):
+    """Change endpoints of the memory at this rate; answered `Churned` once all is said."""
+
+    seconds: float
+    per_second: int
+
+
+class Churned(Struct, frozen=True):
+    """How many changes were made, and pushes; when the last one was made.
+
+    By how many milliseconds timers were late, and how many each response took from its first change
+    to its acknowledgement.
+    """
+
+    changes: int
+    pushes: int
+    ended: int
+    lags: tuple[float, ...]
+    convergence: tuple[float, ...]
+
+
+class TakeConvergence(Struct, frozen=True):
+    """Ask again for what `Churn` answered, with what was acknowledged since."""
+
+
+class _Observed(Metrics):
+    """Keeps each observation: buckets are too coarse to tell a percentile."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.convergence_ms: Final[list[float]] = []
+
+    def converged(self, label: str, registries: Iterable[str], seconds: float) -> None:
+        super().converged(label, registries, seconds)
+        self.convergence_ms.append(seconds * 1000)
 
 
 class TakeUnits(Struct, frozen=True):
@@ -85,6 +125,8 @@ class Subject:
         self._start: Final = start
         self._memory: MemoryAdapter | None = None
         self._yields: Final[list[tuple[int, tuple[str, ...]]]] = []
+        self._metrics: Final = _Observed(CollectorRegistry())
+        self._churned = Churned(0, 0, 0, (), ())
         mesh = MeshConfig()
         self._aggregate: Final = Aggregate(
             lambda changes: self._engine.submit(changes, self._aggregate.told_by),
@@ -99,7 +141,7 @@ class Subject:
             mesh=mesh,
             domain="cluster.local",
             settings=PushSettings(),
-            metrics=Metrics(CollectorRegistry()),
+            metrics=self._metrics,
             clock=time.monotonic,
             on_first_view=collector.settle,
         )
@@ -130,6 +172,12 @@ class Subject:
                 match await commands.take():
                     case Make(change, mark):
                         commands.answer(self._make(change, mark))
+                    case Churn(seconds, per_second):
+                        self._churned = await self._churn(seconds, per_second)
+                        commands.answer(self._churned)
+                    case TakeConvergence():
+                        done = tuple(self._metrics.convergence_ms)
+                        commands.answer(replace(self._churned, convergence=done))
                     case TakeUnits():
                         commands.answer(Units(self._engine.units.units_built))
                     case TakeYields():
@@ -147,6 +195,20 @@ class Subject:
         self._memory.change(change, mark)
         return made
 
+    async def _churn(self, seconds: float, per_second: int) -> Churned:
+        if self._memory is None:
+            message = "the registry is not memory"
+            raise RuntimeError(message)
+        self._metrics.convergence_ms.clear()
+        pushes = self._engine.pushes
+        lags: list[float] = []
+        watch = asyncio.create_task(_watch_lag(lags))
+        changes = await self._memory.churn(seconds, per_second)
+        ended = time.monotonic_ns()
+        watch.cancel()
+        done = tuple(self._metrics.convergence_ms)
+        return Churned(changes, self._engine.pushes - pushes, ended, tuple(lags), done)
+
     def _load_adapter(self, name: str, origin: Origin) -> AdapterSpec:
         if self._start.folder:
             return AdapterSpec(name, FilesSettings, self._files)
@@ -163,6 +225,14 @@ class Subject:
 
     def _yielded(self, at: float, paths: Collection[str]) -> None:
         self._yields.append((int(at * 1e9), tuple(paths)))
+
+
+async def _watch_lag(lags: list[float]) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_INTERVAL
+        await asyncio.sleep(LAG_INTERVAL)
+        lags.append(max(0.0, loop.time() - due) * 1000)
 
 
 def _generators() -> GeneratorTable:
