@@ -117,8 +117,7 @@ class _Run:
             self._client,
             self._sink,
             self._context,
-            settings.kv_prefix,
-            settings.kv_datacenter,
+            settings,
             lambda scopes: self._board.retain(scopes, instead_of=SCOPE),
         )
         group.create_task(self._board.keep(part, follower.follow))

@@ -24,7 +24,7 @@ from aggregator.model.registry import RegistrySink
 Follow = Callable[[Callable[[], None]], Awaitable[None]]
 """Follows a part for good; calls what it is given once everything was read."""
 
-PATIENCE = 10.0
+PATIENCE = 5.0
 """How many seconds the first full listing waits for a part that fails."""
 
 

@@ -17,7 +17,7 @@ from adapters.consul.answer import Check, read_answer
 from adapters.consul.client import AgentBusyError, Answer, ConsulClient, Params
 from adapters.consul.decode import Decoder, Scope
 from adapters.consul.known import KnownServices
-from adapters.consul.pace import Pace, Slots, SweepQueue, backoff, next_index
+from adapters.consul.pace import Cursor, Pace, Slots, Step, SweepQueue, backoff
 from adapters.consul.settings import ALL, ConsulSettings
 from aggregator.model.errors import (
     AdapterRejectedError,
@@ -85,7 +85,7 @@ class CatalogFollower:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._queue = SweepQueue(Pace(settings.sweep_rate, 1, clock))
         self._marks: Marks | None = None
-        self._marks_index = 0
+        self._checks = Cursor(settings.wait)
         self._shrunk = False
         self._busy_until = 0.0
         self._failures = 0
@@ -99,13 +99,13 @@ class CatalogFollower:
         self._names = self._read_list(answer)
         if len(self._names) > self._settings.watches:
             # Taken before services are read, so that what changes meanwhile shows afterwards.
-            await self._look_at_checks(0)
+            await self._look_at_checks()
         await self._read_all()
         on_listed()
         async with asyncio.TaskGroup() as group:
             for name in self._names:
                 self._slots.offer(self._key(name))
-            group.create_task(self._follow_list(answer.index))
+            group.create_task(self._follow_list(answer))
             group.create_task(self._follow_checks())
             group.create_task(self._resync())
             for _ in range(_SWEEPERS):
@@ -141,18 +141,23 @@ class CatalogFollower:
                     self._known.take(name, answer)
                     break
 
-    async def _follow_list(self, index: int) -> None:
+    async def _follow_list(self, first: Answer) -> None:
+        index, shown = first.index, first.shown
+        cursor = Cursor(self._settings.wait, index)
         while True:
-            answer = await self._patiently(_LIST, index)
+            asked = self._clock()
+            answer = await self._patiently(_LIST, cursor.ask)
             began = self._clock()
-            if answer.index < index:
+            step = cursor.take(answer.index, began - asked)
+            if step is Step.BACK:
                 await self._check_index(index)
-            if answer.index != index:
+            index = answer.index
+            if step is not Step.STAYED or answer.shown != shown:
+                shown = answer.shown
                 self._take_list(answer)
             elif self._shrunk:
                 # The second reading that those who judge losses wait for.
                 self._commit()
-            index = next_index(index, answer.index)
             await asyncio.sleep(_pause(self._clock() - began))
 
     async def _patiently(self, path: str, index: int) -> Answer:
@@ -204,7 +209,7 @@ class CatalogFollower:
                     refused[name] = str(error)
                 else:
                     listed[name] = sorted(tags or ())
-        self._known.refuse(refused)
+        self._known.refuse(refused, partial=answer.filtered)
         return listed
 
     def _takes(self, name: str, tags: list[str] | tuple[()]) -> bool:
@@ -290,12 +295,13 @@ class CatalogFollower:
             del self._tasks[name]
 
     async def _watch_on(self, name: str) -> None:
-        index = self._known.index(name)
+        cursor = Cursor(self._settings.wait, self._known.index(name))
         pace = Pace(_RATE, _BURST, self._clock)
         while name in self._names and self._key(name) in self._slots:
-            answer = await self._ask(name, index)
+            asked = self._clock()
+            answer = await self._ask(name, cursor.ask)
+            cursor.take(answer.index, self._clock() - asked)
             self._take(name, answer)
-            index = next_index(index, answer.index)
             if wait := pace.take():
                 await asyncio.sleep(wait)
 
@@ -309,15 +315,16 @@ class CatalogFollower:
             if len(self._names) <= len(self._watched):
                 await asyncio.sleep(1)
                 continue
-            began = await self._look_at_checks(self._marks_index)
+            began = await self._look_at_checks()
             await asyncio.sleep(_pause(self._clock() - began))
 
-    async def _look_at_checks(self, index: int) -> float:
+    async def _look_at_checks(self) -> float:
         """Find services whose checks have changed; when the answer came."""
-        answer = await self._patiently(_CHECKS, index)
+        asked = self._clock()
+        answer = await self._patiently(_CHECKS, self._checks.ask)
         came = self._clock()
-        self._marks_index = next_index(index, answer.index)
-        if answer.index != index or self._marks is None:
+        step = self._checks.take(answer.index, came - asked)
+        if step is not Step.STAYED or self._marks is None:
             before, self._marks = self._marks, marks_of(read_answer(answer.body, list[Check]))
             if before is not None:
                 for name in moved(before, self._marks):

@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -43,8 +44,14 @@ class Answer(Struct, frozen=True):
 
     body: bytes
     index: int
-    found: bool
-    filtered: bool
+    found: bool = True
+    filtered: bool = False
+
+    @property
+    def shown(self) -> bytes:
+        """Equal for answers that say the same. What a token may see changes without the index."""
+        key = b"filtered" if self.filtered else b""
+        return blake2b(self.body, digest_size=16, key=key).digest()
 
 
 class _Question(Struct, frozen=True):
@@ -94,7 +101,10 @@ class ConsulClient:
         Raises AdapterUnavailableError or AdapterRejectedError.
         """
         if index:
-            return await self._get_certain(path, params, index, by_leader=by_leader)
+            answer = await self._get_certain(path, params, index, by_leader=by_leader)
+            if answer.found and answer.body.strip() not in _NOTHING:
+                return answer
+            # Empty or hidden: of an answer that came late Consul does not always say which.
         async with self._at_once:
             return await self._get_certain(path, params, index, by_leader=by_leader)
 
@@ -137,8 +147,14 @@ class ConsulClient:
             body if isinstance(body, bytes) else body.encode(),
             _number(headers, "X-Consul-Index"),
             found=response.code != _NOT_FOUND,
-            filtered=headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true",
+            filtered=self._is_filtered(headers),
         )
+
+    def _is_filtered(self, headers: Mapping[str, str]) -> bool:
+        if headers.get("X-Consul-Results-Filtered-By-ACLs", "") == "true":
+            return True
+        # Of those without a token Consul does not say it.
+        return not self._token.value and headers.get("X-Consul-Default-ACL-Policy", "") == "deny"
 
     def _too_stale(self, headers: Mapping[str, str]) -> bool:
         if headers.get("X-Consul-KnownLeader", "true") != "true":
@@ -194,6 +210,7 @@ class ConsulClient:
             await layer.close()
 
 
+_NOTHING: Final = (b"[]", b"{}", b"null")
 _OK: Final = 200
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404

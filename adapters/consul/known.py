@@ -4,8 +4,7 @@ Synchronous, without I/O: takes answers, and tells what is to be said of which s
 """
 
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -15,6 +14,8 @@ from adapters.consul.decode import Decoded, Decoder
 from aggregator.model.errors import Origin, Problem, Severity
 from aggregator.model.registry import Item
 from config.naming import NamedService, assign_hosts
+
+T = TypeVar("T")
 
 _MOST_TOLD: Final = 100
 
@@ -26,7 +27,6 @@ class _Known(Struct):
     index: int = 0
     decoded: Decoded = Decoded()
     item: Item | None = None
-    problems: tuple[Problem, ...] = ()
 
 
 class KnownServices:
@@ -39,10 +39,17 @@ class KnownServices:
         self._claims: dict[str, dict[str, int]] = {}
         self._told: tuple[Problem, ...] = ()
         self._refused: Mapping[str, str] = {}
+        self._partial = False
+        self._wrong: dict[str, tuple[Problem, ...]] = {}
+        self._dropped: dict[str, str] = {}
 
-    def refuse(self, names: Mapping[str, str]) -> None:
-        """These are listed, but cannot be services, for the reason that goes with each."""
+    def refuse(self, names: Mapping[str, str], *, partial: bool) -> None:
+        """These are listed, but cannot be services, for the reason that goes with each.
+
+        *partial* says that the token may not see all that there is.
+        """
         self._refused = names
+        self._partial = partial
 
     def index(self, name: str) -> int:
         """What to wait from for news of a service; 0 if nothing is known."""
@@ -60,13 +67,13 @@ class KnownServices:
         """
         known = self._services.setdefault(name, _Known())
         known.index = answer.index
-        digest = blake2b(answer.body, digest_size=16, key=b"f" * answer.filtered).digest()
+        digest = answer.shown
         if digest == known.digest:
             return {}
         instances, faulty = read_instances(answer.body)
         if answer.filtered and not instances:
             # Not empty, but hidden.
-            known.problems = (self._problem(_HIDDEN, name),)
+            self._wrong[name] = (self._problem(_HIDDEN, name),)
             known.digest = b""
             return {}
         known.digest = digest
@@ -88,6 +95,8 @@ class KnownServices:
         for name in names:
             known = self._services.pop(name, None)
             host = _host_of(known.decoded) if known else ""
+            self._wrong.pop(name, None)
+            self._dropped.pop(name, None)
             if host:
                 self._unclaim(host, name)
                 hosts.append(host)
@@ -96,17 +105,17 @@ class KnownServices:
     def problems(self) -> tuple[Problem, ...] | None:
         """What is wrong, some of it if it is much; None if that is what was told last."""
         found = [self._problem(self._refused[name], name) for name in sorted(self._refused)]
-        dropped = ""
-        for name in sorted(self._services):
-            known = self._services[name]
-            found += known.problems
-            if known.decoded.dropped and not dropped:
-                dropped = f"{known.decoded.dropped!r} of service {name[:80]!r}"
+        for name in sorted(self._wrong):
+            found += self._wrong[name]
         if len(found) > _MOST_TOLD:
             message = f"more is wrong; only the first {_MOST_TOLD} problems are told"
             found[_MOST_TOLD:] = [Problem(self._origin, "", message)]
-        if dropped:
-            message = f"tags and meta that can be no label are left out, such as {dropped}"
+        if self._partial:
+            found.append(Problem(self._origin, "", _PARTIAL, Severity.WARNING))
+        if self._dropped:
+            name = min(self._dropped)
+            example = f"{self._dropped[name]!r} of service {name[:80]!r}"
+            message = f"tags and meta that can be no label are left out, such as {example}"
             found.append(Problem(self._origin, "", message, Severity.WARNING))
         told = tuple(found)
         if told == self._told:
@@ -128,10 +137,12 @@ class KnownServices:
         for each in sorted(names):
             known = self._services[each]
             item: Item | None = known.decoded.item
-            known.problems = known.decoded.problems
+            problems = known.decoded.problems
             if each in clashes:
                 item = None
-                known.problems = (self._problem(clashes[each], each), *known.problems)
+                problems = (self._problem(clashes[each], each), *problems)
+            _put(self._wrong, each, problems)
+            _put(self._dropped, each, known.decoded.dropped)
             if item != known.item:
                 known.item = said[each] = item
         return said
@@ -146,7 +157,16 @@ class KnownServices:
         return Problem(self._origin, "", message, subject=f"service {name[:80]}")
 
 
+_PARTIAL: Final = "the token may not read all services and nodes; what it may not see is not there"
 _HIDDEN: Final = "the token may not read the nodes of its instances; what was known of it stays"
+
+
+def _put(kept: dict[str, T], name: str, value: T) -> None:
+    """Keep what is not empty."""
+    if value:
+        kept[name] = value
+    else:
+        kept.pop(name, None)
 
 
 def _host_of(decoded: Decoded) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from enum import Enum
 from typing import Final
 
 Key = tuple[str, str]
@@ -137,6 +138,32 @@ def backoff(failures: int, jitter: Callable[[], float] = random.random) -> float
     return BACKOFF_FIRST + jitter() * (longest - BACKOFF_FIRST)
 
 
-def next_index(before: int, answered: int) -> int:
-    """What to wait from after an answer: an index that went back says that counting began anew."""
-    return answered if answered >= before else 0
+class Cursor:
+    """Where a watch has got to. `ask` is the index to wait from; 0 asks for an answer at once.
+
+    An index that goes back says that a datacenter was restored, and counts anew; waiting from the
+    old one would be in vain. The restored server itself first answers early, with nothing new.
+    """
+
+    def __init__(self, wait: float, index: int = 0) -> None:
+        self.ask = index
+        self._wait = wait
+        self._index = index
+
+    def take(self, answered: int, took: float) -> "Step":
+        """Go on to the index of an answer that *took* so many seconds; what that means."""
+        step = Step.BACK if answered < self._index else Step.MOVED
+        if answered == self._index:
+            step = Step.STAYED
+        early = step is Step.STAYED and took < self._wait * 0.9
+        self._index = answered
+        self.ask = 0 if early or step is Step.BACK else answered
+        return step
+
+
+class Step(Enum):
+    """What became of an index."""
+
+    STAYED = 0
+    MOVED = 1
+    BACK = 2

@@ -13,8 +13,9 @@ from typing import Final
 from msgspec import Struct
 
 from adapters.consul.answer import Pair, read_answer
-from adapters.consul.client import ConsulClient, Params
-from adapters.consul.pace import Pace, next_index
+from adapters.consul.client import Answer, ConsulClient, Params
+from adapters.consul.pace import Cursor, Pace, Step
+from adapters.consul.settings import ConsulSettings
 from aggregator.model.errors import (
     AdapterRejectedError,
     ConfigError,
@@ -81,16 +82,16 @@ class RulesFollower:
         client: ConsulClient,
         sink: RegistrySink,
         context: RegistryContext,
-        prefix: str,
-        datacenter: str,
+        settings: ConsulSettings,
         retain: Callable[[Collection[str]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._sink = sink
         self._context = context
-        self._path = f"/v1/kv/{prefix.strip('/')}/"
-        told: Params = [("dc", datacenter)] if datacenter else []
+        self._wait = settings.wait
+        self._path = f"/v1/kv/{settings.kv_prefix.strip('/')}/"
+        told = [("dc", settings.kv_datacenter)] if settings.kv_datacenter else []
         self._params: Params = [*told, ("recurse", "")]
         self._retain = retain
         self._clock = clock
@@ -101,26 +102,32 @@ class RulesFollower:
 
         Raises AdapterUnavailableError or AdapterRejectedError.
         """
-        index = 0
+        cursor = Cursor(self._wait)
         pace = Pace(_RATE, _BURST, self._clock)
         listed = False
+        shown = b""
         while True:
-            answer = await self._client.get(self._path, self._params, index=index)
-            if answer.index < index:
+            asked = self._clock()
+            answer = await self._client.get(self._path, self._params, index=cursor.ask)
+            step = cursor.take(answer.index, self._clock() - asked)
+            if step is Step.BACK:
                 # Restored from a backup, where the same index may stand for another value.
                 self._seen.clear()
-            if answer.index != index or not listed:
-                pairs = read_answer(answer.body, list[Pair]) if answer.found else []
-                if answer.filtered and not pairs:
-                    message = f"{self._client.agent}{self._path}: the token may not read any key"
-                    raise AdapterRejectedError(message)
-                await self._take(pairs)
+            if answer.shown != shown:
+                shown = answer.shown
+                await self._take(self._read(answer))
             if not listed:
                 listed = True
                 on_listed()
-            index = next_index(index, answer.index)
             if wait := pace.take():
                 await asyncio.sleep(wait)
+
+    def _read(self, answer: Answer) -> list[Pair]:
+        pairs = read_answer(answer.body, list[Pair]) if answer.found else []
+        if answer.filtered and not pairs:
+            message = f"{self._client.agent}{self._path}: the token may not read any key"
+            raise AdapterRejectedError(message)
+        return pairs
 
     async def _take(self, pairs: list[Pair]) -> None:
         present = {pair.key for pair in pairs if not pair.key.endswith("/")}

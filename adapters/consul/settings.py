@@ -127,7 +127,7 @@ class ConsulSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 200
     wait: Annotated[
         Duration, Meta(description="How long Consul may keep a question without news.")
-    ] = Duration(60)
+    ] = Duration(30)
     timeout: Annotated[Duration, Meta(description="How long any other answer may take.")] = (
         Duration(10)
     )

@@ -83,14 +83,14 @@ class ConsulMesh:
 
 @asynccontextmanager
 async def consul_mesh(
-    address: str, *, context: dict[str, Any] | None = None, wait: bool = True, **settings: Any
+    address: str, *, context: dict[str, Any] | None = None, synced: bool = True, **settings: Any
 ) -> AsyncIterator[ConsulMesh]:
     """Follow the Consul at *address* for the block; *settings* are those of the registry."""
     made = RegistryContext(**{"name": NAME, "cluster_id": "", **(context or {})})
     mesh = ConsulMesh(ConsulSettings(address=address, **settings), made)
     task = asyncio.create_task(mesh.supervisor.run())
     try:
-        if wait:
+        if synced:
             await mesh.synced()
         yield mesh
     finally:
