@@ -187,6 +187,11 @@ async def test_a_change_touches_what_refers_to_it_and_nothing_else() -> None:
     cluster.delete(node("n", {}))
     assert [each.locality.zone for each in cluster.endpoints] == ["", ""]
 
+    cluster.put(of("1", "one", addresses=["10.0.0.1"]))
+    merged = cluster.aggregate.merge_total
+    cluster.put(pod("two", "shop", ["10.0.0.2"], labels={"app": "two"}))
+    assert cluster.aggregate.merge_total == merged, "the slice does not name it any more"
+
 
 async def test_a_pod_of_two_addresses_is_two_workloads() -> None:
     """Selectors of other services pick both; health follows the pod's conditions."""

@@ -4,7 +4,15 @@ import pytest
 from msgspec import structs
 
 from aggregator.model.registry import ServiceItem
-from aggregator.model.service import Endpoint, Locality, Port, Protocol, Resolution, Service
+from aggregator.model.service import (
+    Endpoint,
+    Locality,
+    Port,
+    Protocol,
+    Resolution,
+    Service,
+    TrafficDistribution,
+)
 from tests.support.documents import CONTEXT, item_faults, items
 
 HEAD = """\
@@ -153,3 +161,48 @@ def test_a_service_needs_a_name() -> None:
     """Its host is made of it."""
     assert item_faults("{apiVersion: v1, kind: Service, metadata: {}}") == [(1, "metadata.name")]
     assert item_faults("{apiVersion: v1, kind: Service}") == [(1, "metadata")]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "field", "expected"),
+    [
+        ("", "", TrafficDistribution.ANY),
+        ("", "PreferClose", TrafficDistribution.PREFER_SAME_ZONE),
+        ("", "PreferSameNode", TrafficDistribution.PREFER_SAME_NODE),
+        ("", "PreferNothingKnown", TrafficDistribution.ANY),
+        ("networking.istio.io/traffic-distribution: PreferClose", "PreferSameNode",
+         TrafficDistribution.PREFER_SAME_ZONE),
+        ("service.kubernetes.io/topology-mode: Auto", "", TrafficDistribution.PREFER_SAME_ZONE),
+        ("service.kubernetes.io/topology-mode: Disabled", "", TrafficDistribution.ANY),
+    ],
+)  # fmt: skip
+def test_near_endpoints_are_asked_for_in_several_ways(
+    annotations: str, field: str, expected: TrafficDistribution
+) -> None:
+    """Istio's annotation counts before the field, and the oldest way last."""
+    text = f"""\
+apiVersion: v1
+kind: Service
+metadata: {{name: a, namespace: shop, annotations: {{{annotations}}}}}
+spec: {{ports: [{{port: 80}}], trafficDistribution: {field or '""'}}}
+"""
+    (only,) = items(text).services
+
+    assert only.service is not None
+    assert only.service.traffic_distribution is expected
+
+
+def test_addresses_from_outside_are_told() -> None:
+    """Load balancers by address or name, then addresses that the Service lists."""
+    (only,) = items(
+        """\
+apiVersion: v1
+kind: Service
+metadata: {name: a, namespace: shop}
+spec: {type: LoadBalancer, ports: [{port: 80}], externalIPs: [192.0.2.2, 192.0.2.1]}
+status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {hostname: lb.example.com}]}}
+"""
+    ).services
+
+    assert only.service is not None
+    assert only.service.external_addresses == ("192.0.2.1", "lb.example.com", "192.0.2.2")
