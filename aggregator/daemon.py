@@ -32,6 +32,7 @@ from aggregator.quantity import Address
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.archive import Archive
 from aggregator.registry.keeper import Keeper
+from aggregator.registry.resolver import GatewayResolver
 from aggregator.registry.supervisor import Supervisor
 from aggregator.settings import Push, Settings, State, TlsListen, decode_announced
 from aggregator.xds.server import TlsFiles, XdsServer
@@ -69,6 +70,9 @@ class Daemon:
         archive = _archive(settings.state, os.environ)
         self._sources: Final = _compose(settings, self._metrics, self._ready, archive)
         self._keeper: Final = _keeper(self._sources, archive)
+        self._resolver: Final = GatewayResolver(
+            self._sources.aggregate, refresh=lambda: self._settings.mesh.dns_refresh_rate
+        )
         self._app: Final = build_app(self._sources, self._metrics)
 
     async def run(self) -> None:
@@ -97,6 +101,7 @@ class Daemon:
         return (
             self._sources.supervisor.run(),
             self._sources.engine.run(),
+            self._resolver.run(),
             self._become_ready(),
             self._watch_file(),
             self._follow_reloads(),

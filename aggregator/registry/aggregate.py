@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
-from aggregator.model.change import Change
+from aggregator.model.change import Change, PlaceChanged
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
 from aggregator.model.policy import MergePolicy
@@ -130,6 +130,7 @@ class Aggregate:
         self._registries: dict[str, _Registry] = {}
         self._handlings: dict[str, Handling] = {}
         self._on_announced: Callable[[], None] | None = None
+        self._on_places: Callable[[], None] | None = None
         self._followers: dict[str, list[Follower]] = {}
         self._state = State(
             self._context_of, domain, mesh or MeshConfig(), precedence, self._items_of
@@ -168,6 +169,10 @@ class Aggregate:
     def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
         """All ways into a network, sorted."""
         return self._state.gateways(network)
+
+    def gateway_names(self) -> frozenset[str]:
+        """The host names among the addresses of gateways, as they were told."""
+        return self._state.gateway_names()
 
     def networks(self) -> Collection[str]:
         """All networks that have gateways, or are in the settings."""
@@ -288,6 +293,10 @@ class Aggregate:
 
     # What the supervisor calls
 
+    def watch_places(self, on_places: Callable[[], None]) -> None:
+        """Have *on_places* called whenever a network's gateways or a namespace may be others."""
+        self._on_places = on_places
+
     def watch_announced(self, on_announced: Callable[[], None]) -> None:
         """Have *on_announced* called whenever some registry announces others than before."""
         self._on_announced = on_announced
@@ -389,6 +398,10 @@ class Aggregate:
     def set_merge_rules(self, rules: Sequence[MergeRule]) -> None:
         """Install which registries share which hosts how."""
         self._tell(self._state.set_rules(rules))
+
+    def set_gateway_addresses(self, known: Mapping[str, tuple[str, ...]]) -> None:
+        """Install the addresses of gateways that have names."""
+        self._tell(self._state.set_gateway_addresses(known))
 
     def set_networks(self, networks: Mapping[str, Network]) -> None:
         """Install which networks there are."""
@@ -616,6 +629,10 @@ class Aggregate:
             self._on_changes(outcome.changes)
         if outcome.announced and self._on_announced is not None:
             self._on_announced()
+        if self._on_places is not None and any(
+            isinstance(change, PlaceChanged) for change in outcome.changes
+        ):
+            self._on_places()
 
     def _tell_secrets(self, registry: _Registry, explicit: Iterable[Difference] = ()) -> None:
         """Tell followers what secrets there are now; *explicit* is what the registry itself said to

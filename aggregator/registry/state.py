@@ -31,7 +31,7 @@ from aggregator.model.registry import (
 )
 from aggregator.model.secret import Secret
 from aggregator.model.service import Service, ServiceKey, Workload
-from aggregator.registry.merge import NOTHING, Merged, Part, PartKey, merge_parts
+from aggregator.registry.merge import NOTHING, Merged, Part, PartKey, is_address, merge_parts
 from aggregator.registry.network import NetworkMap
 from aggregator.registry.selection import NamespaceSelection
 from aggregator.registry.shard import Difference
@@ -100,6 +100,7 @@ class State:
         self._namespaces: dict[str, dict[Source, Namespace]] = {}
         self._gateways: dict[str, dict[Source, NetworkGateway]] = {}
         self._doors: dict[PartKey, list[tuple[str, Source]]] = {}
+        self._resolved: dict[str, tuple[str, ...]] = {}
 
         self.merged: Final[dict[ServiceKey, Merged]] = {}
         self.unclaimed: Final[set[ServiceKey]] = set()
@@ -125,8 +126,21 @@ class State:
 
     def gateways(self, network: str) -> tuple[NetworkGateway, ...]:
         """All ways into a network, sorted."""
-        found = {*self._gateways.get(network, {}).values(), *self._networks.gateways(network)}
+        found = {
+            replace(gateway, address=address)
+            for gateway in self._told_gateways(network)
+            for address in self._resolved.get(gateway.address, (gateway.address,))
+        }
         return tuple(sorted(found, key=structs.astuple))
+
+    def gateway_names(self) -> frozenset[str]:
+        """The host names among the addresses of gateways, as they were told."""
+        return frozenset(
+            gateway.address
+            for network in self.networks()
+            for gateway in self._told_gateways(network)
+            if not is_address(gateway.address)
+        )
 
     def networks(self) -> tuple[str, ...]:
         """All networks that have gateways, or are in the settings."""
@@ -188,6 +202,20 @@ class State:
                 touched.services[key] = None
                 for part, item in parts.items():
                     self._put_gateways(part, item, touched)
+        return self._settle(touched)
+
+    def set_gateway_addresses(self, known: Mapping[str, tuple[str, ...]]) -> Outcome:
+        """Install the addresses of gateways that have names; one without any keeps its name."""
+        touched = _Touched()
+        differing = {
+            name
+            for name in {*self._resolved, *known}
+            if self._resolved.get(name) != known.get(name)
+        }
+        self._resolved = dict(known)
+        for network in self.networks():
+            if any(each.address in differing for each in self._told_gateways(network)):
+                touched.places[network] = None
         return self._settle(touched)
 
     def set_context(self, registry: str) -> Outcome:
@@ -272,6 +300,10 @@ class State:
             self._workloads.select(key, old.service.selector, -1)
         if item is not None and item.service is not None:
             self._workloads.select(key, item.service.selector, 1)
+
+    def _told_gateways(self, network: str) -> Iterable[NetworkGateway]:
+        yield from self._gateways.get(network, {}).values()
+        yield from self._networks.gateways(network)
 
     def _put_gateways(self, part: PartKey, item: ServiceItem | None, touched: _Touched) -> None:
         """Keep the ways into networks that a service is."""
