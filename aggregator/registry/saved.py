@@ -1,8 +1,8 @@
 """What a registry said, as bytes that outlive the process, and back. Pure.
 
 A line with the format's number, a line with a checksum of the rest, then length-prefixed compressed
-chunks: a head, and items of one kind of one shard each. Credentials have no place in it: shards of
-secrets are left out, and announced registries are remembered without theirs.
+frames: a head, then chunks of items of one class of one shard. Credentials have no place in it:
+shards of secrets are left out, and announced registries are remembered without theirs.
 """
 
 import struct
@@ -39,7 +39,7 @@ KEPT: Final = frozenset(
 Shards = Mapping[ShardKey, Mapping[str, Item]]
 _MAGIC: Final = b"mesh-aggregator state "
 _AT_ONCE: Final = 100
-"""Items in a chunk: encoding one takes a millisecond or two, in which no other thread runs."""
+"""Items in a frame: encoding them takes a millisecond or two, in which no other thread runs."""
 
 _LARGEST: Final = 64 * 2**20
 _LENGTH: Final = struct.Struct(">I")
@@ -105,20 +105,29 @@ _DECODERS: Final = {
     name: msgspec.msgpack.Decoder(dict[str, of])  # type: ignore[valid-type]
     for name, of in _CLASSES.items()
 }
+_CHUNKS: Final = msgspec.msgpack.Decoder(list[_Chunk])
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def encode_state(head: Head, shards: Shards) -> Iterator[bytes]:
-    """The body in chunks, so that others may run in between; `seal` goes before it."""
+    """The body in frames, so that others may run in between; `seal` goes before it."""
     yield _framed(_encode(head))
+    frame: list[_Chunk] = []
+    count = 0
     for shard in sorted(shards):
         if shard.content not in KEPT:
             continue
         items = list(shards[shard].items())
         for start in range(0, len(items) or 1, _AT_ONCE):
-            for name, group in _by_class(items[start : start + _AT_ONCE]).items():
-                raw = msgspec.Raw(_encode(group))
-                yield _framed(_encode(_Chunk(shard.scope, shard.content, name, raw)))
+            part = items[start : start + _AT_ONCE]
+            for name, group in _by_class(part).items():
+                frame.append(_Chunk(shard.scope, shard.content, name, msgspec.Raw(_encode(group))))
+            count += len(part)
+            if count >= _AT_ONCE:
+                yield _framed(_encode(frame))
+                frame, count = [], 0
+    if frame:
+        yield _framed(_encode(frame))
 
 
 def seal(body: Iterable[bytes]) -> bytes:
@@ -159,10 +168,10 @@ def _decode_body(body: bytes) -> SavedState:
     shards: dict[ShardKey, dict[str, Item]] = {}
     shared: dict[Labels, Labels] = {}
     for frame in frames:
-        chunk = msgspec.msgpack.decode(frame, type=_Chunk)
-        shard = shards.setdefault(ShardKey(head.registry, chunk.scope, chunk.content), {})
-        for key, item in _DECODERS[chunk.of].decode(chunk.items).items():
-            shard[key] = _restored(item, shared)
+        for chunk in _CHUNKS.decode(frame):
+            shard = shards.setdefault(ShardKey(head.registry, chunk.scope, chunk.content), {})
+            for key, item in _DECODERS[chunk.of].decode(chunk.items).items():
+                shard[key] = _restored(item, shared)
     return SavedState(head, shards)
 
 
