@@ -378,6 +378,10 @@ class _Part:
         if old != value:
             self._take(name, old, value)
 
+    def known(self, name: Name) -> Any:
+        """What was taken of an object last."""
+        return self._table.get(name)
+
 
 def _workloads(pod: Pod | None) -> dict[str, str]:
     """The pod's addresses by the keys of its workloads: a pod with two is two."""

@@ -6,12 +6,12 @@ from typing import Final, Generic, TypeVar
 from msgspec import Raw
 
 from adapters.kubernetes.client import ApiError
-from adapters.kubernetes.decode import Decode, decode_metadata
+from adapters.kubernetes.decode import Decode, Decoded, decode_metadata
 from adapters.kubernetes.problem import ProblemBook
 from adapters.kubernetes.publisher import Publisher
 from adapters.kubernetes.resource import Resource
 from adapters.kubernetes.table import Name, Taker
-from aggregator.model.errors import Origin, Problem
+from aggregator.model.errors import Origin, Problem, Severity
 from aggregator.model.registry import Content, Item, Namespace
 
 T = TypeVar("T")
@@ -19,8 +19,15 @@ _OBJECT: Final = "object "
 _KIND: Final = "kind"
 
 
+def _is_broken(decoded: Decoded[T]) -> bool:
+    """Whether an object cannot be used, which is not the same as being of no concern."""
+    return decoded.object is None and any(
+        each.severity is Severity.ERROR for each in decoded.problems
+    )
+
+
 class ObjectFeed(Generic[T]):
-    """Decodes the objects of one resource for *taker*."""
+    """Decodes the objects of one resource for *taker*; a broken one stays what it was."""
 
     def __init__(
         self,
@@ -51,8 +58,10 @@ class ObjectFeed(Generic[T]):
             if decoded.problems:
                 self._faulty.add(f"{scope} {key}")
                 self._problems.put(scope, key, decoded.problems)
-            if decoded.object is not None:
-                self._found[decoded.namespace, decoded.name] = decoded.object
+            name = (decoded.namespace, decoded.name)
+            found = self._taker.known(name) if _is_broken(decoded) else decoded.object
+            if found is not None:
+                self._found[name] = found
 
     async def end(self) -> None:
         """All of it."""
@@ -72,7 +81,8 @@ class ObjectFeed(Generic[T]):
         decoded = self._decode(raw)
         name = (decoded.namespace, decoded.name)
         self._problems.put(*self._place(*name), decoded.problems)
-        self._taker.put(name, decoded.object)
+        if not _is_broken(decoded):
+            self._taker.put(name, decoded.object)
 
     def refused(self, error: ApiError | None) -> None:
         """Why the resource cannot be read at present."""
@@ -112,6 +122,10 @@ class ItemTaker:
         """One object."""
         self._publisher.put(self._plural, name[0], self._content, name[1], value)
 
+    def known(self, name: Name) -> Item | None:
+        """What was told of an object last."""
+        return self._publisher.known(self._plural, name[0], self._content, name[1])
+
 
 class OneNamespace:
     """Takes the one Namespace that a watch was narrowed to."""
@@ -127,6 +141,10 @@ class OneNamespace:
     def put(self, name: Name, value: Namespace | None) -> None:
         """It changed."""
         self._taker.put(name, value)
+
+    def known(self, name: Name) -> Namespace | None:
+        """What it was."""
+        return self._taker.known(name)
 
 
 class BellFeed:

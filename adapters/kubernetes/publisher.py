@@ -37,6 +37,10 @@ class Publisher:
             self._items[shard] = dict(items)
             self._sink.replace(shard, items)
 
+    def known(self, plural: str, namespace: str, content: Content, key: str) -> Item | None:
+        """What was told of an item last."""
+        return self._items.get(self._shard(plural, namespace, content), {}).get(key)
+
     def keys(self, plural: str, namespace: str, content: Content) -> tuple[str, ...]:
         """What was told of a shard."""
         return tuple(self._items.get(self._shard(plural, namespace, content), ()))

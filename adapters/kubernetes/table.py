@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 Name = tuple[str, str]
 """Namespace and name; the namespace is empty for what is in none."""
 
@@ -14,14 +13,17 @@ _TURN: Final = 0.01
 """Seconds after which the event loop is given to others."""
 
 
-class Taker(Protocol[T_contra]):
+class Taker(Protocol[T]):
     """Who takes the objects of one kind."""
 
-    async def list(self, namespace: str, found: Mapping[Name, T_contra]) -> None:
+    async def list(self, namespace: str, found: Mapping[Name, T]) -> None:
         """All objects of a namespace, or of all if none is named."""
 
-    def put(self, name: Name, value: T_contra | None) -> None:
+    def put(self, name: Name, value: T | None) -> None:
         """One object; None is its end."""
+
+    def known(self, name: Name) -> T | None:
+        """What was taken of an object last."""
 
 
 class Table(Generic[T]):

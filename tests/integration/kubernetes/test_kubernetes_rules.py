@@ -67,6 +67,11 @@ async def test_kinds_come_and_go_with_their_definitions(make_kube: Make[KubeApis
         (problem,) = follower.problems("weight")
         assert problem.startswith(f"east/{shop}/wrong: VirtualService {shop}/wrong: spec.http[0]")
         assert follower.rules(shop) == both, "one bad rule harms only itself"
+        await client.apply(virtual_service("a", shop, http=[{"route": weights}]))
+        await eventually(lambda: len(follower.problems("weight")) == 2)
+        assert follower.rules(shop) == both, "one that was good stays what it was"
+        await client.apply(virtual_service("a", shop))
+        await eventually(lambda: len(follower.problems("weight")) == 1)
 
         await server.restart()
         await client.apply(virtual_service("b", shop))
