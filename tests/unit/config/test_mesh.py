@@ -139,6 +139,38 @@ def test_values_are_judged_on_their_own_fields(data: Any, paths: list[str]) -> N
     assert wrong(data) == paths
 
 
+def test_service_settings_and_selectors_are_read_under_istios_names() -> None:
+    """Which hosts stay in their cluster, and which namespaces are in the mesh."""
+    mesh = decode(
+        {
+            "serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": ["*.shop.mesh"]}],
+            "discoverySelectors": [{"matchLabels": {"mesh": "on"}}],
+        }
+    )
+
+    assert mesh.service_settings[0].settings is not None
+    assert mesh.service_settings[0].settings.cluster_local
+    assert mesh.discovery_selectors[0].matches({"mesh": "on"})
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"serviceSettings": [{"hosts": ["a b"]}]}, "mesh.serviceSettings[0].hosts[0]"),
+        (
+            {"discoverySelectors": [{}, {"matchLabels": {"a": "b c"}}]},
+            "mesh.discoverySelectors[1].matchLabels.a",
+        ),
+    ],
+    ids=["host", "label"],
+)
+def test_hosts_and_selectors_that_match_nothing_are_refused(
+    data: dict[str, Any], path: str
+) -> None:
+    """Their author meant something else."""
+    assert wrong(data) == [path]
+
+
 def test_networks_are_read_under_istios_names() -> None:
     """MeshNetworks too."""
     data = {
