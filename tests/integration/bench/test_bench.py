@@ -2,14 +2,17 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from bench.figure import Case, Goal, Growth, Row
+from bench.churn import Flood, endure
+from bench.figure import Axis, Case, Goal, Growth, Row
 from bench.mesh import Change
+from bench.plot import render
 from bench.report import Report, machine, now, print_report, write_json
 from bench.run import Limits, Runner
 
@@ -63,10 +66,55 @@ def test_connecting_is_measured_on_a_fresh_server(tmp_path: Path) -> None:
     assert measured.server.sent_mb == pytest.approx(measured.floor.sent_mb, rel=0.05)
 
 
+@pytest.mark.servers
+@pytest.mark.slow
+def test_change_in_a_cluster_is_timed_from_the_write_to_its_api_server(tmp_path: Path) -> None:
+    """A real API server is the input, and what it takes is part of the time."""
+    measured = run(tmp_path, Change.SLICE, delta=True)
+
+    assert len(measured.server.milliseconds) == ROUNDS
+    assert measured.server.units == 1
+    assert measured.server.sent_mb == pytest.approx(measured.floor.sent_mb, rel=0.05)
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_start_is_timed_until_all_of_a_cluster_is_ready(tmp_path: Path) -> None:
+    """The floor is reading the same lists."""
+    measured = run(tmp_path, Change.START, delta=True)
+
+    assert min(measured.server.milliseconds) > max(measured.floor.milliseconds)
+    assert measured.server.peak_mb > 10
+
+
+def test_changes_that_pour_in_all_arrive_while_the_loop_is_watched(tmp_path: Path) -> None:
+    """The last change must reach every proxy, or nothing is measured."""
+    flood = Flood(per_second=200, seconds=0.5, services=12, proxies=PROXIES)
+
+    endured = endure(flood, LIMITS, tmp_path / "log")
+
+    assert endured.changes > 50
+    assert 1 < endured.pushes <= endured.changes
+    assert endured.lags[0] <= endured.lags[1] <= endured.lags[2]
+    assert 0 < endured.convergence[0] <= endured.convergence[2]
+    assert len(endured.verdicts()) == 2
+
+
+def test_growth_is_drawn_as_a_picture(tmp_path: Path) -> None:
+    """One line for each axis, in a file that loads nothing from elsewhere."""
+    measured = run(tmp_path, Change.ENDPOINT, delta=True)
+
+    picture = render([Growth(axis, (measured, measured)) for axis in Axis]).decode()
+
+    assert all(axis in picture for axis in Axis)
+    assert not re.search(r'(?:href|src)="(?!#)', picture)
+
+
 def test_report_shows_times_beside_the_floor_with_ratio_and_verdict(tmp_path: Path) -> None:
     """A figure without its floor says more of the machine than of the product."""
     measured = run(tmp_path, Change.ENDPOINT, delta=True)
-    report = Report(machine(), now(), (measured,), Growth((measured, measured)), {"a row": "why"})
+    growth = Growth(Axis.SERVICES, (measured, measured), most=1.2)
+    report = Report(machine(), now(), (measured,), (growth,), failed={"a row": "why"})
     console = Console(record=True, width=168, file=io.StringIO())
 
     print_report(report, console)
