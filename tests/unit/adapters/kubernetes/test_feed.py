@@ -15,6 +15,7 @@ from adapters.kubernetes.table import Name, Taker
 from aggregator.model.config import ConfigKey
 from aggregator.model.registry import Content, RegistryContext
 from aggregator.registry.aggregate import Aggregate
+from config.kind_table import kinds
 
 RULES = Resource("DestinationRule", "networking.istio.io", "v1", "destinationrules", optional=True)
 SLICES = Resource("EndpointSlice", DISCOVERY, "v1", "endpointslices")
@@ -132,3 +133,7 @@ async def test_an_object_that_is_of_no_concern_any_more_goes() -> None:
 
 def _raw(document: Mapping[str, Any]) -> Raw:
     return Raw(json.dumps(document).encode())
+
+
+# Kinds are found by reading folders, which the event loop must not do.
+kinds()
