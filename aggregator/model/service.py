@@ -109,13 +109,15 @@ _SPELLINGS = {each.value.lower(): each for each in Protocol} | {
 
 class Port(Struct, frozen=True, order=True):
     """A service's port. `target` is where endpoints that name no port of their own listen; 0 means
-    `number`.
+    `number`. With a `target_name` it is the port that they have under that name, and those that
+    have none do not serve it.
     """
 
     number: int
     name: str = ""
     protocol: Protocol = Protocol.TCP
     target: int = 0
+    target_name: str = ""
 
 
 class Health(IntEnum):
@@ -156,6 +158,8 @@ class Endpoint(Struct, frozen=True, order=True, gc=False):
         for name, number in self.ports:
             if name == port.name:
                 return number
+        if port.target_name:
+            return dict(self.ports).get(port.target_name, 0)
         return port.target or port.number
 
 

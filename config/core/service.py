@@ -156,7 +156,9 @@ def _traffic_distribution(decoded: CoreService) -> TrafficDistribution:
 
 
 def _port(port: CoreServicePort, context: RegistryContext) -> Port:
-    target = port.target_port if isinstance(port.target_port, int) else 0
+    target = port.target_port
+    if isinstance(target, str):
+        return Port(port.port, port.name, _protocol(port, context), target_name=target)
     return Port(port.port, port.name, _protocol(port, context), target)
 
 

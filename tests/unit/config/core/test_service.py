@@ -118,11 +118,16 @@ def test_the_registrys_protocol_stands_in_for_ports_that_say_nothing() -> None:
     assert only.service.ports[0].protocol is Protocol.HTTP
 
 
-def test_a_named_target_port_is_left_to_the_endpoints() -> None:
-    """Only pods know its number."""
-    found = service("{ports: [{port: 80, name: http, targetPort: web}]}")
+def test_a_named_target_port_is_the_one_of_that_name() -> None:
+    """Slices tell it by the Service's name for it; machines that join may tell it by the target's,
+    and one that has neither does not serve the port.
+    """
+    (port,) = service("{ports: [{port: 80, name: http, targetPort: web}]}").ports
 
-    assert found.ports == (Port(80, "http", Protocol.HTTP, 0),)
+    assert port == Port(80, "http", Protocol.HTTP, target_name="web")
+    assert Endpoint("10.0.0.1", (("http", 8080),)).port_number(port) == 8080
+    assert Endpoint("10.0.0.1", (("web", 9080),)).port_number(port) == 9080
+    assert Endpoint("10.0.0.1").port_number(port) == 0
 
 
 def test_the_annotation_says_who_may_see_it() -> None:
