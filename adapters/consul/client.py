@@ -106,7 +106,7 @@ class ConsulClient:
                 return answer
             # Empty or hidden: of an answer that came late Consul does not always say which.
         async with self._at_once:
-            return await self._get_certain(path, params, index, by_leader=by_leader)
+            return await self._get_certain(path, params, 0, by_leader=by_leader)
 
     async def _get_certain(
         self, path: str, params: Params, index: int, *, by_leader: bool
