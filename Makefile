@@ -54,6 +54,10 @@ test: servers  ## Run every test
 test-quick: install  ## Run the unit, golden and integration tests
 	$(BIN)/pytest tests/unit tests/golden tests/integration -m 'not slow and not e2e and not servers' $(ARGS)
 
+.PHONY: soak
+soak: servers  ## Change services of every registry for a minute each, and print how fast
+	$(BIN)/pytest tests/contract -k pause --churn-seconds 60 $(ARGS)
+
 .PHONY: check
 check: install  ## Lint, formatting, types, import rules, spelling, hygiene
 	$(BIN)/ruff check $(CODE)

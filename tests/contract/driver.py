@@ -35,7 +35,7 @@ class Driver:
     asks_per_second: ClassVar[float] = 10.0
     """How many connections and questions a second are no hammering of a registry in trouble."""
     changes_per_second: ClassVar[int] = 0
-    """How many changes the registry must bear; 0 for as many as it takes."""
+    """How fast the suite changes it; 0 for as fast as it goes."""
 
     def __init__(self, folder: Path, *, secure: bool = False) -> None:
         self.secure: Final = secure

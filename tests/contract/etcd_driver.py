@@ -56,11 +56,13 @@ class EtcdDriver(ServerDriver):
         await self.put_all({service: addresses})
 
     async def put_all(self, services: Mapping[str, Sequence[str]]) -> None:
+        gone = [
+            self._instance_key(service, address)
+            for service, addresses in services.items()
+            for address in self._known.get(service, set()) - set(addresses)
+        ]
         async with self._client() as client:
-            for service, addresses in services.items():
-                for address in self._known.get(service, set()) - set(addresses):
-                    await client.delete(self._instance_key(service, address))
-            await client.put_all(dict(self._values(services)))
+            await client.put_all(dict(self._values(services)), gone)
         for service, addresses in services.items():
             self._known[service] = set(addresses)
 

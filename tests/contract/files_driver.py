@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.contract.driver import Ability, Driver
 
 
@@ -54,17 +52,12 @@ class FilesDriver(Driver):
         pass
 
     async def put(self, service: str, addresses: Sequence[str]) -> None:
-        text = yaml.safe_dump(
-            {
-                "services": [
-                    {
-                        "host": self.host(service),
-                        "ports": [{"number": 80, "protocol": "HTTP"}],
-                        "endpoints": [{"address": each} for each in addresses],
-                    }
-                ]
-            }
+        text = (
+            f"services:\n- host: {self.host(service)}\n  ports: [{{number: 80, protocol: HTTP}}]\n"
         )
+        if addresses:
+            listed = "".join(f"  - address: {address}\n" for address in addresses)
+            text = f"{text}  endpoints:\n{listed}"
         self._write(service, text)
 
     async def remove(self, service: str) -> None:

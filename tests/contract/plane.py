@@ -167,6 +167,10 @@ class Plane:
             lambda: not self.synced, seconds=seconds, hint="nobody noticed that it does not answer"
         )
 
+    async def becomes_ready(self) -> None:
+        """Return once the control plane says that it is ready."""
+        await eventually(self.supervisor.ready, hint="not ready, though it has waited long enough")
+
     async def holds_back(self, seconds: float = 15.0) -> None:
         """Return once the loss guard holds something."""
         await eventually(lambda: self.status.held, seconds=seconds, hint="no loss is held")

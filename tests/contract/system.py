@@ -165,9 +165,12 @@ def _filled(services: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]
 
 @asynccontextmanager
 async def running_system(
-    driver: Driver, folder: Path, *, wait: bool = True
+    driver: Driver, folder: Path, *, away: bool = False
 ) -> AsyncIterator[System]:
-    """A system for the block. Afterwards no task and no socket of it may be left."""
+    """A system for the block, whose registry may be *away* at the start.
+
+    Afterwards no task and no descriptor of it may be left.
+    """
     before = Use.now()
     async with AsyncExitStack() as stack:
         proxy = None
@@ -176,12 +179,14 @@ async def running_system(
         entry = driver.entry(proxy.port if proxy else 0)
         known = {driver.host(name): each for name, each in SERVICES.items()}
         await driver.put_all(SERVICES)
+        if away:
+            await driver.kill()
         plane = await stack.enter_async_context(
-            running_plane(folder, entry, driver.ignored, wait=wait)
+            running_plane(folder, entry, driver.ignored, wait=not away)
         )
         system = System(driver, proxy, plane)
         system.wanted.update(known)
-        if wait:
+        if not away:
             await system.plane.shows(known)
         yield system
     await eventually(Use.now, before.covers, seconds=5, every=0.1, hint=f"left more than {before}")

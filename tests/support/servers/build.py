@@ -32,23 +32,20 @@ PROGRESS_SECONDS: Final = 30.0
 
 
 class Program(Struct, frozen=True):
-    """One program: the package it is built from, and the minutes this takes on two cores."""
+    """One program: its package, the Go module that pins it, and the minutes it takes on two
+    cores.
+    """
 
     name: str
-    module: str
+    folder: Path
     package: str
     minutes: int
 
-    @property
-    def folder(self) -> Path:
-        """The Go module that pins it."""
-        return HERE / "go" / self.module
-
 
 KUBE_APISERVER: Final = Program(
-    "kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 4
+    "kube-apiserver", HERE / "go" / "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 4
 )
-CONSUL: Final = Program("consul", "consul", "github.com/hashicorp/consul", 7)
+CONSUL: Final = Program("consul", HERE / "go" / "consul", "github.com/hashicorp/consul", 7)
 PROGRAMS: Final = (KUBE_APISERVER, CONSUL)
 
 

@@ -143,14 +143,15 @@ class EtcdClient:
         answer = await self.call("kv/put", _put(key, value) | ({"lease": lease} if lease else {}))
         return _revision(answer)
 
-    async def put_all(self, values: Mapping[str, str | bytes]) -> int:
-        """Write many keys, in transactions of some; the last revision."""
+    async def put_all(self, values: Mapping[str, str | bytes], gone: Sequence[str] = ()) -> int:
+        """Write many keys and delete others, in transactions of some; the last revision."""
+        steps: list[dict[str, Any]]
+        steps = [{"request_delete_range": key_range(key, prefix=False)} for key in gone]
+        steps += ({"request_put": _put(key, value)} for key, value in values.items())
         revision = 0
-        items = list(values.items())
-        for start in range(0, len(items), BATCH):
-            some = items[start : start + BATCH]
-            steps = [{"request_put": _put(key, value)} for key, value in some]
-            revision = _revision(await self.call("kv/txn", {"success": steps}))
+        for start in range(0, len(steps), BATCH):
+            body = {"success": steps[start : start + BATCH]}
+            revision = _revision(await self.call("kv/txn", body))
         return revision
 
     async def delete(self, key: str, *, prefix: bool = False) -> int:
