@@ -289,6 +289,9 @@ def decode_settings(text: bytes, file: Path, load: LoadAdapter = load_adapter) -
     if form is not None and len(registries) == len(form.registries):
         known = _known_registries(registries, load)
         problems.extend(_validate_merge(form.merge, known, document.position))
+        if known is not None:
+            known |= {each.context.cluster_id for each in registries}
+            problems.extend(_unknown_sources(form.networks, known, document.position))
     if form is None or any(problem.severity is Severity.ERROR for problem in problems):
         raise ConfigError(tuple(sorted(set(problems))))
     problems.extend(unused)
@@ -357,6 +360,18 @@ def _known_registries(
     if any(load(each.type, each.context.origin).announced for each in registries):
         return None
     return frozenset(each.name for each in registries)
+
+
+def _unknown_sources(
+    networks: Mapping[str, Network], known: frozenset[str], position: Position
+) -> Iterator[Problem]:
+    """Warn of networks that are to be those of registries which there are not."""
+    for name, network in networks.items():
+        for index, each in enumerate(network.endpoints):
+            if each.from_registry and each.from_registry not in known:
+                path = f"{field_path('networks', name)}.endpoints[{index}].fromRegistry"
+                message = f"no registry or cluster is named {each.from_registry!r}"
+                yield Problem(position(path), path, message, Severity.WARNING)
 
 
 def _validate_merge(

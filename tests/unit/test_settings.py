@@ -256,6 +256,23 @@ networks:
     ]
 
 
+def test_a_network_of_a_registry_that_is_not_there_is_warned_of() -> None:
+    """It would have no endpoints; the rest of the file is right all the same."""
+    settings = decode_settings(
+        b"""
+registries: [{name: a, type: shelf, path: x, cluster_id: east}]
+networks:
+  net1: {endpoints: [{fromRegistry: a}, {fromRegistry: east}, {fromRegistry: aest}]}
+""",
+        FILE,
+        load,
+    )
+
+    assert [str(each) for each in settings.warnings] == [
+        f"{FILE}:4: networks.net1.endpoints[2].fromRegistry: no registry or cluster is named 'aest'"
+    ]
+
+
 def test_registries_share_hosts_as_the_file_says() -> None:
     """The migration from one registry to another is an edit of this."""
     settings = decode_settings(
