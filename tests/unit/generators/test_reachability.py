@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from aggregator.generators.destination_rule import resolve_destination_rule
@@ -103,3 +105,30 @@ def test_local_hosts_are_local_before_registries_share() -> None:
     [group] = build_groups(view, target, endpoints)
 
     assert [each.address for each in group.endpoints] == ["10.1.0.1"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["east", "west", "south"]),
+            st.sampled_from(["", "eu/eu-1", "eu/eu-2", "us/us-1"]),
+            st.sampled_from(["", "net1", "net2"]),
+        ),
+        max_size=10,
+    ),
+    st.sampled_from([UNION, FAILOVER]),
+)
+def test_nobody_is_lost_and_nobody_is_there_twice(
+    drawn: list[tuple[str, str, str]], policy: MergePolicy
+) -> None:
+    """Whatever the registries, places and networks: each endpoint is in one group."""
+    endpoints = [
+        of(registry, f"10.0.0.{n}", where, network=network)
+        for n, (registry, where, network) in enumerate(drawn)
+    ]
+
+    found = order(*endpoints, policy=policy)
+
+    assert sorted(address for tier in found for address in tier) == sorted(
+        each.address for each in endpoints
+    )
