@@ -69,7 +69,7 @@ class Daemon:
         self._ready: Final = asyncio.Event()
         archive = _archive(settings.state, os.environ)
         self._sources: Final = _compose(settings, self._metrics, self._ready, archive)
-        self._keeper: Final = _keeper(self._sources, archive)
+        self._keeper: Final = self._sources.keeper
         self._resolver: Final = GatewayResolver(
             self._sources.aggregate, refresh=lambda: self._settings.mesh.dns_refresh_rate
         )
@@ -256,7 +256,8 @@ def _compose(
     types = {type_url: specs[0].kind for type_url, specs in generators.items()}
     server = XdsServer(engine, types, ready=ready)
     status = SettingsStatus(file=str(settings.file or ""))
-    sources = Sources(aggregate, supervisor, engine, server, status)
+    keeper = Keeper(aggregate, archive, supervisor.status) if archive is not None else None
+    sources = Sources(aggregate, supervisor, engine, server, status, keeper)
     metrics.register(StateCollector(sources))
     return sources
 
@@ -267,12 +268,6 @@ def _archive(state: State, environ: Mapping[str, str]) -> Archive | None:
     """
     folder = state.dir or environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Archive(Path(folder), state.max_age) if folder else None
-
-
-def _keeper(sources: Sources, archive: Archive | None) -> Keeper | None:
-    if archive is None:
-        return None
-    return Keeper(sources.aggregate, archive, sources.supervisor.status)
 
 
 def _generators() -> GeneratorTable:

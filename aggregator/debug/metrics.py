@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from aggregator.debug.release import DISTRIBUTION, components
 from aggregator.debug.sources import Sources
+from aggregator.registry.keeper import Keeper
 from aggregator.registry.status import Reason, RegistryState, RegistryStatus
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[RegistryStatus], float]], ...]] = (
@@ -40,6 +41,7 @@ class StateCollector(Collector):
         # The times of states are of the engine's clock, whose zero means nothing outside.
         epoch = time.time() - self._sources.engine.clock()
         yield from _registry_metrics(self._sources.supervisor.status(), epoch)
+        yield from _keeper_metrics(self._sources.keeper)
         yield from self._model_metrics()
         yield from self._settings_metrics()
         yield self._isolated()
@@ -187,6 +189,17 @@ def _registry_metrics(registries: Iterable[RegistryStatus], epoch: float) -> Ite
         for status in statuses:
             family.add_metric([status.name], read(status))
         yield family
+
+
+def _keeper_metrics(keeper: Keeper | None) -> Iterable[Metric]:
+    yield _gauge(
+        "mesh_state_unsaved_registries",
+        "Registries whose state cannot be written to disk at present.",
+        len(keeper.faults()) if keeper is not None else 0,
+    )
+    saves = CounterMetricFamily("mesh_state_saves", "How often a registry's state was written.")
+    saves.add_metric([], keeper.save_total if keeper is not None else 0)
+    yield saves
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

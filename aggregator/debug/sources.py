@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from aggregator.push.engine import Engine
 from aggregator.registry.aggregate import Aggregate
+from aggregator.registry.keeper import Keeper
 from aggregator.registry.status import RegistryState
 from aggregator.registry.supervisor import Supervisor
 from aggregator.xds.server import XdsServer
@@ -20,13 +21,14 @@ class SettingsStatus(Struct):
 
 
 class Sources(Struct, frozen=True):
-    """The parts of one daemon."""
+    """The parts of one daemon; without a `keeper` nothing is kept over restarts."""
 
     aggregate: Aggregate
     supervisor: Supervisor
     engine: Engine
     server: XdsServer
     settings: SettingsStatus
+    keeper: Keeper | None = None
 
     def not_ready(self) -> list[str]:
         """The required registries that readiness waits for; empty once ready."""

@@ -33,6 +33,9 @@ from aggregator.registry.status import HeldLoss, Reason, RegistryState, Registry
 
 TICK: Final = 0.25
 LONGEST_WAIT: Final = 60.0
+ALARM: Final = 300.0
+"""Seconds out of sync after which the log says so once more."""
+
 STEADY: Final = 10.0
 """Seconds in sync after which a failure is a new one: a registry that breaks off after each listing
 must not be listed twice a second.
@@ -84,6 +87,7 @@ class _Runner:
         self.synced = False
         self.synced_at = now
         self.late = False
+        self.alarmed = False
         self.stale_since = now
         self.failures = 0
         self.reconnects = 0
@@ -193,6 +197,10 @@ class Supervisor:
                     waited=runner.settings.sync_timeout,
                     error=runner.last_error,
                 )
+            age = now - runner.stale_since
+            if runner.state is not RegistryState.SYNCED and age >= ALARM and not runner.alarmed:
+                runner.alarmed = True
+                self._about(runner).error("registry_stale", age=round(age), error=runner.last_error)
         self._update_ready()
 
     def ready(self) -> bool:
@@ -433,6 +441,7 @@ class Supervisor:
         runner.state = RegistryState.SYNCED
         runner.synced = True
         runner.synced_at = self._clock()
+        runner.alarmed = False
         runner.last_error = ""
         runner.reason = None
         self._update_ready()

@@ -169,3 +169,19 @@ async def test_a_registry_that_is_taken_out_leaves_nothing_behind(mesh: Mesh) ->
         )
         await eventually(daemon.hosts, lambda hosts: not hosts)
         await eventually(lambda: not mesh.state.exists())
+
+
+async def test_a_folder_that_cannot_be_written_shows_in_the_metrics(tmp_path: Path) -> None:
+    """Nobody finds out at the next restart only."""
+    mesh = Mesh(tmp_path)
+    (tmp_path / "state").write_text("no folder")
+    async with serving(*mesh.arguments) as daemon:
+        await daemon.ready()
+        await eventually(
+            lambda: daemon.get("/metrics"),
+            lambda text: "mesh_state_unsaved_registries 1.0" in text,
+        )
+        (event,) = daemon.logged("registry_state_unsaved")
+
+    assert event["adapter"] == "vms"
+    assert daemon.noise == []

@@ -31,7 +31,7 @@ from aggregator.registry.archive import Recalled
 from aggregator.registry.saved import Head, SavedState
 from aggregator.registry.settings import RegistrySettings
 from aggregator.registry.status import Reason, RegistryState, RegistryStatus
-from aggregator.registry.supervisor import STEADY, LoadAdapter, Supervisor
+from aggregator.registry.supervisor import ALARM, STEADY, LoadAdapter, Supervisor
 from tests.support.builders import endpoint, service
 from tests.support.clock import FakeClock, settle
 
@@ -61,6 +61,7 @@ class Plane:
         self.saved: asyncio.Future[Recalled] = asyncio.get_running_loop().create_future()
         self.error: Exception | None = None
         self.sinks: list[RegistrySink] = []
+        self.logged = LogCapture()
         self.end: asyncio.Future[None] | None = None
         self.supervisor = Supervisor(
             self.aggregate,
@@ -70,7 +71,7 @@ class Plane:
             jitter=lambda: 1.0,
             in_thread=self._inline,
             recall=self._recall,
-            log=structlog.wrap_logger(None, processors=[LogCapture()]),
+            log=structlog.wrap_logger(None, processors=[self.logged]),
         )
         settings = RegistrySettings(
             name="east",
@@ -239,3 +240,19 @@ async def test_a_registry_that_breaks_off_after_each_listing_is_asked_more_rarel
 
         assert waits == [0.5, 1, 2, 4]
         assert plane.status.retry_in == 0.5
+
+
+async def test_a_registry_that_stays_out_of_sync_is_told_of_once_more() -> None:
+    """The first message has scrolled away by then."""
+    async with running() as plane:
+        await plane.recall(fault="none")
+        plane.sinks[0].synced()
+        await plane.clock.advance(ALARM)
+        plane.error = DOWN
+        await plane.fail(DOWN)
+        await plane.clock.advance(ALARM - 1)
+        assert not [each for each in plane.logged.entries if each["event"] == "registry_stale"]
+        await plane.clock.advance(100)
+
+        (event,) = [each for each in plane.logged.entries if each["event"] == "registry_stale"]
+        assert event["error"] == "connection refused"
