@@ -14,10 +14,12 @@ from aggregator.model.service import (
     Protocol,
     Resolution,
     Service,
+    TrafficDistribution,
     Workload,
     labels_of,
 )
 from config.check import protocol_of
+from config.core.service import TRAFFIC_DISTRIBUTION
 from config.kinds.service_entry import Location, ServiceEntry, ServicePort
 from config.kinds.workload_entry import UNIX, WorkloadEntry
 from config.mesh import MeshConfig
@@ -68,10 +70,16 @@ def _service(config: Config, host: str, context: RegistryContext, mesh: MeshConf
         labels=config.labels,
         selector=labels_of(spec.workload_selector.labels) if spec.workload_selector else (),
         subject_alt_names=spec.subject_alt_names,
+        traffic_distribution=_traffic_distribution(config),
         created=config.created,
         registries=(context.name,),
         origin=config.origin,
     )
+
+
+def _traffic_distribution(config: Config) -> TrafficDistribution:
+    told = dict(config.annotations).get(TRAFFIC_DISTRIBUTION, "")
+    return TrafficDistribution.parse(told) or TrafficDistribution.ANY
 
 
 def _port(port: ServicePort, context: RegistryContext) -> Port:

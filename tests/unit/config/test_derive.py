@@ -10,8 +10,10 @@ from aggregator.model.service import (
     Port,
     Protocol,
     Resolution,
+    TrafficDistribution,
     Workload,
 )
+from config.core.service import TRAFFIC_DISTRIBUTION
 from config.derive import derive_services, derive_workload
 from config.mesh import MeshConfig
 from tests.support.documents import CONTEXT, load
@@ -29,6 +31,26 @@ def services(
 def workload(spec: str, context: RegistryContext = CONTEXT) -> Workload:
     """What a valid WorkloadEntry amounts to."""
     return derive_workload(load("WorkloadEntry", spec, name="vm1").config, context)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("PreferClose", TrafficDistribution.PREFER_SAME_ZONE),
+        ("preferSameNode", TrafficDistribution.PREFER_SAME_NODE),
+        ("elsewhere", TrafficDistribution.ANY),
+    ],
+)
+def test_an_entry_may_prefer_near_endpoints(told: str, expected: TrafficDistribution) -> None:
+    """By the annotation that Services have too."""
+    annotations = ((TRAFFIC_DISTRIBUTION, told),)
+    entry = load("ServiceEntry", f"{{hosts: [a.b], {PORT}, resolution: STATIC}}").config
+    (item,) = derive_services(
+        structs.replace(entry, annotations=annotations), CONTEXT, MeshConfig()
+    )
+
+    assert item.service is not None
+    assert item.service.traffic_distribution is expected
 
 
 def test_every_host_is_a_service_with_the_same_ports_and_endpoints() -> None:
