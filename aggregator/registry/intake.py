@@ -65,7 +65,7 @@ class Intake:
             if not self.absent:
                 self._guard.release(self.name, SCOPES)
         if not explicit:
-            listed = list(self.live.mapped(items.values()))
+            listed = list(self.live.mapped(shard, items))
             known = self.live.shards.get(shard, {}).values()
             old = self._weigh(known) + self._bereft(known, listed)
             new = self._weigh(listed)

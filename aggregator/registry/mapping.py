@@ -144,6 +144,7 @@ class Mapper:
         self._addresses: Final = _Ranges(rules.addresses)
         self._drop: Final = [_pattern(each) for each in rules.labels.drop]
         self._labels: dict[Labels, Labels] = {}
+        self._latest: tuple[Item | None, Item | None, str] = (None, None, "")
 
     @property
     def renames_hosts(self) -> bool:
@@ -157,6 +158,18 @@ class Mapper:
         """
         if self.idle:
             return item
+        # The same item is asked for several times in a row: for its weight, its host, its content.
+        if self._latest[0] is not item:
+            try:
+                self._latest = (item, self._map(item), "")
+            except ValueError as error:
+                self._latest = (item, None, str(error))
+        _, mapped, fault = self._latest
+        if fault:
+            raise ValueError(fault)
+        return mapped
+
+    def _map(self, item: Item) -> Item | None:
         match item:
             case ServiceItem():
                 return self._service_item(item) if self._takes_service(item) else None

@@ -104,10 +104,12 @@ class Generation:
         item = self.shards.get(shard, {}).get(key)
         return weight_of(item) if item is not None else 0
 
-    def mapped(self, items: Iterable[Item]) -> Iterator[Item]:
-        """What the rules leave of items, claims on hosts aside."""
-        for item in items:
-            mapped = self._attempt(item)
+    def mapped(self, shard: ShardKey, items: Mapping[str, Item]) -> Iterator[Item]:
+        """What the rules leave of a listing, claims on hosts aside."""
+        served = self.shards.get(shard, {})
+        for key, item in items.items():
+            known = self.told(shard, key)
+            mapped = served.get(key) if known == item else self._attempt(item)
             if mapped is not None:
                 yield mapped
 
@@ -134,9 +136,9 @@ class Generation:
             item = stamp(item, self.registry)
         if self.mapper.idle and not self._originals:
             return self._serve(shard, key, item)
-        if self.mapper.renames_hosts:
-            return self._put_claimed(shard, key, item)
-        return self._put_mapped(shard, key, item)
+        if item == self.told(shard, key):
+            return []
+        return self._put_anew(shard, key, item)
 
     @property
     def excluded(self) -> int:
@@ -165,7 +167,13 @@ class Generation:
         self._claims = Claims()
         shards = dict.fromkeys((*self.shards, *self._originals))
         said = [(shard, key, item) for shard in shards for key, item in self.said(shard).items()]
-        return [each for place in said for each in self.put(*place)]
+        return [each for place in said for each in self._put_anew(*place)]
+
+    def _put_anew(self, shard: ShardKey, key: str, item: Item | None) -> list[Difference]:
+        """Map an item, whether that was done before or not."""
+        if self.mapper.renames_hosts:
+            return self._put_claimed(shard, key, item)
+        return self._put_mapped(shard, key, item)
 
     def _put_claimed(self, shard: ShardKey, key: str, item: Item | None) -> list[Difference]:
         """Map an item whose new host another one may want, or have had so far."""

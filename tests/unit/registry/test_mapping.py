@@ -20,6 +20,7 @@ from aggregator.registry.mapping import (
     validate_mapping,
 )
 from aggregator.registry.settings import Handling
+from aggregator.registry.shard import Generation
 from tests.support.builders import endpoint, port, service
 from tests.support.clock import FakeClock
 
@@ -325,3 +326,32 @@ def test_a_replacement_is_mapped_as_well() -> None:
     swap.synced()
 
     assert mesh.hosts == ["a.c2", "b.c2"]
+
+
+class CountingMapper(Mapper):
+    """Counts what it is asked."""
+
+    asked = 0
+
+    def apply(self, item: Item) -> Item | None:
+        """As ever."""
+        self.asked += 1
+        return super().apply(item)
+
+
+def test_what_is_listed_again_is_not_mapped_again() -> None:
+    """A registry that is relisted all the time costs no more for having rules."""
+    mapper = CountingMapper(MappingRules(host="{service}.mesh"), CONTEXT)
+    generation = Generation("dc", mapper)
+    told: dict[str, Item] = {
+        host: replace(each, endpoints=tuple(replace(at, registry="dc") for at in each.endpoints))
+        for host, each in ((host, item(host)) for host in ("a.x", "b.x"))
+    }
+    generation.replace(SHARD, told)
+    assert mapper.asked > 0
+    mapper.asked = 0
+    served = list(generation.mapped(SHARD, told))
+    differences = generation.replace(SHARD, dict(told))
+
+    assert [each.host for each in served if isinstance(each, ServiceItem)] == ["a.mesh", "b.mesh"]
+    assert (differences, mapper.asked) == ([], 0)
