@@ -83,7 +83,9 @@ class CatalogFollower:
         self._names: Listing = {}
         self._watched: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._queue = SweepQueue(Pace(settings.sweep_rate, 1, clock))
+        self._queue = SweepQueue(
+            Pace(settings.sweep_rate, _SWEEP_BURST * settings.sweep_rate, clock)
+        )
         self._marks: Marks | None = None
         self._checks = Cursor(settings.wait)
         self._shrunk = False
@@ -335,6 +337,9 @@ class CatalogFollower:
 
 _LIST: Final = "/v1/catalog/services"
 _CHECKS: Final = "/v1/health/state/any"
+_SWEEP_BURST: Final = 4
+"""Seconds' worth of a sweep that may go at once, after a time without changes."""
+
 _RATE: Final = 5.0
 _BURST: Final = 5.0
 

@@ -124,7 +124,7 @@ class ConsulSettings(Struct, frozen=True, forbid_unknown_fields=True):
     sweep_rate: Annotated[
         int,
         Meta(ge=1, le=5000, description="How many of the others are looked at each second."),
-    ] = 200
+    ] = 300
     wait: Annotated[
         Duration, Meta(description="How long Consul may keep a question without news.")
     ] = Duration(30)
