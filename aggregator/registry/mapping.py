@@ -14,7 +14,17 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from aggregator.model.registry import Item, RegistryContext, ServiceItem
-from aggregator.model.service import Endpoint, Labels, Port, Service, Workload, labels_of
+from aggregator.model.service import (
+    NOWHERE,
+    Endpoint,
+    Labels,
+    Locality,
+    Port,
+    Protocol,
+    Service,
+    Workload,
+    labels_of,
+)
 from config.check import is_ip, is_label_key
 from config.naming import host_of_template, template_fault
 
@@ -100,9 +110,17 @@ class MappingRules(Struct, frozen=True, forbid_unknown_fields=True):
     ports: Annotated[PortRules, Meta(description="The ports that services are reached at.")] = (
         PortRules()
     )
+    protocol: Annotated[
+        str, Meta(description="What is spoken on ports that would be plain TCP otherwise.")
+    ] = ""
+    locality: Annotated[
+        str, Meta(description="The locality `region/zone/subzone` of endpoints without one.")
+    ] = ""
+    network: Annotated[str, Meta(description="The network of endpoints without one.")] = ""
 
 
 AS_TOLD: Final = MappingRules()
+_SLASHES: Final = 2
 
 
 def validate_mapping(rules: MappingRules) -> Faults:
@@ -118,6 +136,12 @@ def validate_mapping(rules: MappingRules) -> Faults:
     for old, new in rules.labels.rename.items():
         if not is_label_key(new):
             faults.append((f"labels.rename.{old}", f"{new!r} cannot be the name of a label"))
+    if rules.protocol and Protocol.parse(rules.protocol) is None:
+        known = ", ".join(Protocol)
+        faults.append(("protocol", f"expected one of {known}, found {rules.protocol!r}"))
+    if rules.locality and (rules.locality.startswith("/") or rules.locality.count("/") > _SLASHES):
+        message = f"expected region/zone/subzone, found {rules.locality!r}"
+        faults.append(("locality", message))
     if rules.ports.policy is PortPolicy.FIXED and not rules.ports.number:
         faults.append(("ports.number", "required for the policy `fixed`"))
     if rules.ports.policy is not PortPolicy.FIXED and rules.ports.number:
@@ -143,6 +167,8 @@ class Mapper:
         self._exclude: Final = [_Filter(each) for each in rules.exclude]
         self._addresses: Final = _Ranges(rules.addresses)
         self._drop: Final = [_pattern(each) for each in rules.labels.drop]
+        self._protocol: Final = Protocol.parse(rules.protocol) or Protocol.TCP
+        self._locality: Final = Locality.parse(rules.locality)
         self._labels: dict[Labels, Labels] = {}
         self._latest: tuple[Item | None, Item | None, str] = (None, None, "")
 
@@ -217,6 +243,7 @@ class Mapper:
                 host=host,
                 labels=self._map_labels(service.labels),
                 selector=self._rename(service.selector),
+                ports=tuple(self._port(each) for each in service.ports),
             )
             service, endpoints = self._map_ports(service, endpoints)
         mapped = ServiceItem(item.namespace, host, service, endpoints)
@@ -228,7 +255,16 @@ class Mapper:
 
     def _endpoint(self, endpoint: Endpoint) -> Endpoint:
         labels = self._map_labels(endpoint.labels)
-        return endpoint if labels == endpoint.labels else replace(endpoint, labels=labels)
+        locality = self._locality if endpoint.locality == NOWHERE else endpoint.locality
+        network = endpoint.network or self.rules.network
+        if (labels, locality, network) == (endpoint.labels, endpoint.locality, endpoint.network):
+            return endpoint
+        return replace(endpoint, labels=labels, locality=locality, network=network)
+
+    def _port(self, port: Port) -> Port:
+        if port.protocol is not Protocol.TCP or self._protocol is Protocol.TCP:
+            return port
+        return replace(port, protocol=self._protocol)
 
     def _map_labels(self, labels: Labels) -> Labels:
         known = self._labels.get(labels)

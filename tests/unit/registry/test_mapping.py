@@ -177,6 +177,22 @@ def test_the_first_port_can_stand_for_all() -> None:
         ]
 
 
+def test_what_nobody_told_can_be_told_here() -> None:
+    """A registry that knows no places, networks or protocols gets them; what it knows stands."""
+    rules = MappingRules(protocol="http", locality="eu/eu-1", network="net1")
+    ports = (port(80, "TCP"), port(81, "MYSQL"))
+    told = (endpoint("10.0.0.1"), endpoint("10.0.0.2", locality="us", network="net2"))
+    defined = service("web.mesh", *ports, namespace="default")
+    found = served(rules, ServiceItem("default", "web.mesh", defined, told))
+
+    assert found.service is not None
+    assert [each.protocol for each in found.service.ports] == [Protocol.HTTP, Protocol.MYSQL]
+    assert [(str(each.locality), each.network) for each in found.endpoints] == [
+        ("eu/eu-1", "net1"),
+        ("us", "net2"),
+    ]
+
+
 def test_wrong_rules_are_told_with_their_place() -> None:
     """Before anything is mapped by them."""
     rules = MappingRules(
@@ -184,12 +200,16 @@ def test_wrong_rules_are_told_with_their_place() -> None:
         addresses=AddressFilter(("ten",)),
         labels=LabelRules({"a": "not a label"}),
         ports=PortRules(PortPolicy.FIRST, 80),
+        protocol="htttp",
+        locality="/eu-1",
     )
 
     assert [path for path, _ in validate_mapping(rules)] == [
         "host",
         "addresses.include[0]",
         "labels.rename.a",
+        "protocol",
+        "locality",
         "ports.number",
     ]
 
