@@ -16,7 +16,7 @@ from tests.support.daemon_process import serving
 from tests.support.fault_proxy import FaultProxy
 from tests.support.poll import eventually
 from tests.support.servers.consul import ConsulClient, ConsulServer
-from tests.support.xds_client import XdsClient, connected, many_connected
+from tests.support.xds_client import Response, XdsClient, connected, many_connected
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 SERVICES: Final = 5_000
@@ -57,7 +57,10 @@ async def test_a_watched_change_reaches_a_hundred_streams(
             await asyncio.sleep(0.3)  # Until the watches are open again, which nobody tells.
             await api.register(name, "1", f"10.0.1.{number}", 80)
             began = await told
-            times += [each - began for each in await asyncio.gather(*waiting)]
+            arrivals = await asyncio.gather(*waiting)
+            times += (at - began for at, _ in arrivals)
+            for stream, (_, response) in zip(streams, arrivals, strict=True):
+                await stream.ack(response)
     times.sort()
     show(
         f"a watched change to {STREAMS} streams: p50 {statistics.median(times) * 1e3:.1f} ms, "
@@ -65,9 +68,9 @@ async def test_a_watched_change_reaches_a_hundred_streams(
     )
 
 
-async def _arrival(stream: XdsClient) -> float:
-    await stream.take(ENDPOINT)
-    return time.perf_counter()
+async def _arrival(stream: XdsClient) -> tuple[float, Response]:
+    response = await stream.next(ENDPOINT)
+    return time.perf_counter(), response
 
 
 async def _told(consul: ConsulServer, name: str) -> float:
