@@ -7,7 +7,7 @@ invalidates exactly the built units that read one of the touched facts.
 from collections import Counter
 from collections.abc import Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from msgspec import Struct
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+Asked = tuple[tuple[tuple[str, Any], Any], ...]
+"""Questions to the proxies, each with its argument and the answer."""
+
+ASKED_KEPT: Final = 10_000
+"""So many different ones are told apart; in most meshes a hundred are."""
+
+
+class Readers:
+    """All built units that read one fact. Units refer to it, because a mesh has few facts and many
+    that read them.
+    """
+
+    __slots__ = ("built", "fact")
+
+    def __init__(self, fact: Fact) -> None:
+        self.fact: Final = fact
+        self.built: Final[set[Built]] = set()
+
+
 class Built:
     """What one generator made for one unit, with all that it read to make it.
 
@@ -31,9 +50,9 @@ class Built:
 
     __slots__ = (
         "asked",
-        "facts",
         "only_for",
         "problems",
+        "readers",
         "resources",
         "spec",
         "unit",
@@ -52,8 +71,8 @@ class Built:
         self.spec: Final = spec
         self.unit: Final = unit
         self.resources: Final = resources
-        self.facts: Final = frozenset(view.facts)
-        self.asked: Final = tuple(view.asked.items())
+        self.readers: tuple[Readers, ...] = ()
+        self.asked: Asked = tuple(view.asked.items())
         self.problems: Final = tuple(view.problems)
         self.views: Final[set[ViewState]] = set()
 
@@ -81,7 +100,8 @@ class UnitStore:
     def __init__(self, world: World) -> None:
         self._world: Final = world
         self._variants: Final[dict[tuple[GeneratorSpec, Unit], list[Built]]] = {}
-        self._readers: Final[dict[Fact, set[Built]]] = {}
+        self._readers: Final[dict[Fact, Readers]] = {}
+        self._asked: Final[dict[Asked, Asked]] = {}
         self.units_built: int = 0
         self.work_of_type: Final[dict[str, Work]] = {}
         self.failures: int = 0
@@ -95,7 +115,9 @@ class UnitStore:
         """
         stale: set[Built] = set()
         for fact in facts:
-            stale |= self._readers.get(fact, frozenset())
+            readers = self._readers.get(fact)
+            if readers is not None:
+                stale |= readers.built
         for built in stale:
             self._forget(built)
         return stale
@@ -113,8 +135,6 @@ class UnitStore:
         self._variants.setdefault((spec, unit), []).append(built)
         self.problems.update(built.problems)
         self._problem_changes.update(built.problems)
-        for fact in built.facts:
-            self._readers.setdefault(fact, set()).add(built)
         return built
 
     def release(self, built: Built, view: "ViewState") -> None:
@@ -164,11 +184,26 @@ class UnitStore:
                 log.exception("generator_failed", type=spec.kind.short, unit=unit.key)
         else:
             self._failing.discard((spec, unit))
-            return Built(spec, unit, resources, view)
+            return self._enlist(Built(spec, unit, resources, view), view)
         # The unit keeps what it last had: what cannot be made must not take working things away.
         subject = f"{spec.kind.short} {unit.key}".rstrip()
         view.report(Origin(), subject, reason, severity=Severity.ERROR)
-        return Built(spec, unit, dict(previous), view, only_for=key)
+        return self._enlist(Built(spec, unit, dict(previous), view, only_for=key), view)
+
+    def _enlist(self, built: Built, view: RecordingView) -> Built:
+        """Have the unit found by what it read, and share with the others what it has in common."""
+        readers = []
+        for fact in view.facts:
+            found = self._readers.get(fact)
+            if found is None:
+                found = self._readers[fact] = Readers(fact)
+            found.built.add(built)
+            readers.append(found)
+        built.readers = tuple(readers)
+        if len(self._asked) > ASKED_KEPT:
+            self._asked.clear()
+        built.asked = self._asked.setdefault(built.asked, built.asked)
+        return built
 
     def _forget(self, built: Built) -> None:
         key = (built.spec, built.unit)
@@ -183,8 +218,7 @@ class UnitStore:
         self._problem_changes.update(built.problems)
         if not variants:
             del self._variants[key]
-        for fact in built.facts:
-            readers = self._readers[fact]
-            readers.discard(built)
-            if not readers:
-                del self._readers[fact]
+        for readers in built.readers:
+            readers.built.discard(built)
+            if not readers.built:
+                del self._readers[readers.fact]
