@@ -17,7 +17,13 @@ from config.core.endpoint_slice import ADDRESS_TYPES, SERVICE_NAME, CoreEndpoint
 from config.core.gateway import NODE_SELECTOR, CoreNode, NodePlace, node_place_of
 from config.core.metadata import ObjectMeta, PartialObject
 from config.core.pod import CorePod, Pod, pod_of
-from config.core.service import EXPORT_TO, TOPOLOGY_MODE, TRAFFIC_DISTRIBUTION, CoreService
+from config.core.service import (
+    EXPORT_TO,
+    TOPOLOGY_MODE,
+    TRAFFIC_DISTRIBUTION,
+    CoreService,
+    service_doubts,
+)
 from config.decode import load_config
 from config.documents import Document
 from config.shape import decode_struct
@@ -175,10 +181,7 @@ def decode_services(registry: str) -> Decode[CoreService]:
         kept = structs.replace(metadata, annotations=annotations, resource_version="")
         return structs.replace(decoded, metadata=kept)
 
-    def warn(decoded: CoreService) -> str:
-        return "" if decoded.spec.ports else "it has no ports, so nothing can be sent to it"
-
-    return Decoder(registry, "Service", CoreService, convert, warn)
+    return Decoder(registry, "Service", CoreService, convert, service_doubts)
 
 
 def decode_secrets(registry: str) -> Decode[Secret]:

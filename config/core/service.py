@@ -17,7 +17,7 @@ from aggregator.model.service import (
     TrafficDistribution,
     labels_of,
 )
-from config.check import Report, check_host, check_ip, check_port
+from config.check import Report, check_export_to, check_host, check_ip, check_port
 from config.core.metadata import ObjectMeta, service_host
 from config.documents import Document
 from config.shape import decode_struct
@@ -108,7 +108,6 @@ def service_item(decoded: CoreService, context: RegistryContext, origin: Origin)
     host = service_host(metadata.name, namespace, context.domain)
     addresses = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
     external = spec.type == _EXTERNAL
-    exported = metadata.annotations.get(EXPORT_TO, "")
     service = Service(
         host=host,
         namespace=namespace,
@@ -116,8 +115,7 @@ def service_item(decoded: CoreService, context: RegistryContext, origin: Origin)
         addresses=tuple(address for address in addresses if address != _HEADLESS),
         resolution=Resolution.DNS if external else Resolution.STATIC,
         mesh_external=external,
-        export_to=tuple(part.strip() for part in exported.split(",") if part.strip())
-        or context.export_to,
+        export_to=_export_to(decoded) or context.export_to,
         labels=labels_of(metadata.labels),
         selector=() if external else labels_of(spec.selector),
         headless=_HEADLESS in addresses,
@@ -129,6 +127,28 @@ def service_item(decoded: CoreService, context: RegistryContext, origin: Origin)
         origin=origin,
     )
     return ServiceItem(namespace, host, service, _external_endpoints(spec, context))
+
+
+def service_doubts(decoded: CoreService) -> str:
+    """What the author of a Service that an API server has taken should know of it, or ""."""
+    report = Report(Origin())
+    if not decoded.spec.ports:
+        report.warn("", "it has no ports, so nothing can be sent to it")
+    _check_export_to(report, decoded)
+    return "; ".join(": ".join(filter(None, (each.path, each.message))) for each in report.problems)
+
+
+def _check_export_to(report: Report, decoded: CoreService) -> None:
+    path = f'metadata.annotations["{EXPORT_TO}"]'
+    # Which namespace "." means matters only where that one is named too.
+    namespace = decoded.metadata.namespace or "default"
+    check_export_to(report, path, _export_to(decoded), namespace, none=True)
+
+
+def _export_to(decoded: CoreService) -> tuple[str, ...]:
+    """The namespaces that the annotation names."""
+    exported = decoded.metadata.annotations.get(EXPORT_TO, "")
+    return tuple(part.strip() for part in exported.split(",") if part.strip())
 
 
 def _external_endpoints(spec: CoreServiceSpec, context: RegistryContext) -> tuple[Endpoint, ...]:
@@ -178,6 +198,7 @@ def _check(decoded: CoreService, document: Document) -> None:
     metadata, spec = decoded.metadata, decoded.spec
     report = Report(document.origin, f"Service {metadata.namespace or '-'}/{metadata.name or '?'}")
     check_host(report, "metadata.name", metadata.name)
+    _check_export_to(report, decoded)
     seen: set[tuple[int, bool]] = set()
     for index, port in enumerate(spec.ports):
         where = f"spec.ports[{index}]"

@@ -13,6 +13,8 @@ from aggregator.model.service import (
     Service,
     TrafficDistribution,
 )
+from config.core.metadata import ObjectMeta
+from config.core.service import CoreService, CoreServicePort, CoreServiceSpec, service_doubts
 from tests.support.documents import CONTEXT, item_faults, items
 
 HEAD = """\
@@ -211,3 +213,37 @@ status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {hostname: lb.example.com}]}}
 
     assert only.service is not None
     assert only.service.external_addresses == ("192.0.2.1", "lb.example.com", "192.0.2.2")
+
+
+@pytest.mark.parametrize(
+    ("exported", "doubt"),
+    [
+        ("", ""),
+        ("shop, .", "'.' is there already"),
+        ("shop,web", ""),
+        ("~", ""),
+        ("shop;web", "expected a namespace, '.' or '*', found 'shop;web'"),
+        ("*,shop", "'*' exports to everyone and must stand alone"),
+    ],
+)
+def test_whom_a_service_is_exported_to_is_checked(exported: str, doubt: str) -> None:
+    """A slip there makes it invisible, for which nobody would see a reason."""
+    annotations = {"networking.istio.io/exportTo": exported}
+    metadata = ObjectMeta("a", "shop", annotations=annotations)
+    spec = CoreServiceSpec(ports=(CoreServicePort(80),))
+
+    found = service_doubts(CoreService(metadata, spec))
+
+    assert doubt in found
+    assert bool(found) is bool(doubt)
+    head = HEAD.replace("uid: x", f"annotations: {{networking.istio.io/exportTo: '{exported}'}}")
+    faults = item_faults(f"{head}spec: {{ports: [{{port: 80}}]}}\n")
+    assert bool(faults) is bool(doubt)
+
+
+def test_a_service_without_a_namespace_may_be_exported_to_its_own() -> None:
+    """Which one that is, the registry's default tells."""
+    head = "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: "
+    exported = f"{head}{{networking.istio.io/exportTo: .}}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+
+    assert item_faults(exported) == []
