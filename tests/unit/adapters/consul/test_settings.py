@@ -62,9 +62,9 @@ def test_addresses_are_taken_in_every_usual_form(address: str) -> None:
 
 def test_a_template_that_makes_no_hosts_is_refused() -> None:
     """With the placeholders that there are."""
-    context = RegistryContext(name="dc1", cluster_id="", host_template="{serivce}.mesh")
+    context = RegistryContext(name="dc1", cluster_id="", host_template="{svc}.mesh")
 
-    with pytest.raises(ConfigError, match=r"serivce.*\{service\}"):
+    with pytest.raises(ConfigError, match=r"svc.*\{service\}"):
         create(context, ConsulSettings())
 
 
