@@ -115,7 +115,7 @@ class State:
         items = self._parts.get(key, {})
         native = {registry for registry, rule, _, _ in items if not rule}
         return [
-            Part(part, items[part], self._picked(key, items[part], native), self._cluster_of(part))
+            Part(part, items[part], self._picked(part, items[part], native), self._cluster_of(part))
             for part in sorted(items, key=lambda part: self._part_order(part, items[part]))
         ]
 
@@ -368,18 +368,24 @@ class State:
         return None if same else EndpointsChanged(key)
 
     def _picked(
-        self, key: ServiceKey, item: ServiceItem, native: Collection[str]
+        self, part: PartKey, item: ServiceItem, native: Collection[str]
     ) -> tuple[Candidate, ...]:
         """What a definition's selector picks.
 
-        A registry that itself tells of this service has already chosen from its own workloads.
+        A registry that itself tells of this service has already chosen from its own workloads; and
+        a cluster's own services mean its own pods, not those of another cluster.
         """
         if item.service is None or not item.service.selector:
             return ()
+        cluster_id = self._cluster_of(part)
         return tuple(
             each
-            for each in self._workloads.pick(key.namespace, item.service.selector)
-            if each.rule or each.registry not in native
+            for each in self._workloads.pick(item.namespace, item.service.selector)
+            if each.rule
+            or (
+                each.registry not in native
+                and (not cluster_id or each.workload.endpoint.cluster_id in ("", cluster_id))
+            )
         )
 
     def _choose(self, key: ConfigKey, touched: _Touched) -> bool:

@@ -499,6 +499,28 @@ def test_a_registry_that_lists_endpoints_itself_does_not_give_its_pods_again() -
     assert mesh.addresses() == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
 
+def test_a_service_of_a_cluster_does_not_pick_pods_of_another_one() -> None:
+    """Where only one of two clusters has the Service, equal labels in the other mean nothing to it;
+    a ServiceEntry picks in all of them.
+    """
+    mesh = Mesh("east", "west", "vms")
+    east = RegistryContext(name="east", cluster_id="east")
+    west = RegistryContext(name="west", cluster_id="west")
+    selecting = replace(service(HOST), selector=labels_of({"app": "reviews"}))
+    mesh.aggregate.sink("east", east).replace(
+        services("east"), {"a": item("10.0.0.1", definition=selecting)}
+    )
+    pod = endpoint("10.0.0.2", labels={"app": "reviews"}, cluster_id="west")
+    mesh.aggregate.sink("west", west).replace(workloads("west"), {"p": Workload("p", "shop", pod)})
+    assert mesh.addresses() == ["10.0.0.1"]
+
+    chosen = entry(
+        hosts=("vm.mesh",), workload_selector=WorkloadSelector(labels={"app": "reviews"})
+    )
+    mesh.aggregate.sink("vms").replace(rules("vms"), {"entry": chosen})
+    assert mesh.addresses(ServiceKey("shop", "vm.mesh")) == ["10.0.0.2"]
+
+
 def test_mesh_defaults_of_export_reach_entries() -> None:
     """A mesh that hides services by default hides entries that say nothing."""
     mesh = Mesh()
