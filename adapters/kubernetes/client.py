@@ -279,7 +279,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
     body = await response.read()
     try:
         status = msgspec.json.decode(body, type=Status)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         status = Status(message=response.reason or "")
     try:
         retry_after = float(response.headers.get("Retry-After", "0"))

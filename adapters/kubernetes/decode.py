@@ -54,7 +54,7 @@ def decode_metadata(raw: Raw) -> ObjectMeta:
     """Whose object it is; empty if not even that can be read."""
     try:
         return _PARTIAL.decode(raw).metadata
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return ObjectMeta()
 
 
@@ -98,7 +98,7 @@ class Decoder(Generic[S, T]):
         """One object."""
         try:
             decoded = self._decoder.decode(raw)
-        except (msgspec.MsgspecError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             metadata = decode_metadata(raw)
             try:
                 decoded = self._decode_slowly(raw, metadata)
@@ -242,7 +242,7 @@ def _base64(text: str) -> bytes:
 def _plain(raw: Raw, origin: Origin, subject: str) -> dict[str, Any]:
     try:
         data = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         message = f"cannot be read: {error}"
         raise ConfigError(Problem(origin, "", message, Severity.ERROR, subject)) from error
     if not isinstance(data, dict):

@@ -79,7 +79,7 @@ async def _get(client: KubernetesClient, path: str, seconds: float) -> bytes:
 def _decode(body: bytes, of: type[S]) -> S:
     try:
         return msgspec.json.decode(body, type=of)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         message = f"the server does not say what it has: {error}"
         raise AdapterUnavailableError(message) from error
 

@@ -268,6 +268,6 @@ class Reflector:
 def _error_of(raw: Raw) -> ApiError:
     try:
         status = msgspec.json.decode(raw, type=Status)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         status = Status("the watch ended with an error that cannot be read", "Unknown", 500)
     return ApiError(status.code, status.reason, status.message)

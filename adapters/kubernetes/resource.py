@@ -94,7 +94,7 @@ def decode_page(body: bytes) -> Page:
     """Read a list. Raises AdapterUnavailableError for anything else, such as a proxy's page."""
     try:
         return _PAGES.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         message = f"the server's answer is no list: {error}"
         raise AdapterUnavailableError(message) from error
 
@@ -103,7 +103,7 @@ def decode_event(line: bytes) -> Event:
     """Read a line of a watch. Raises AdapterUnavailableError for anything else."""
     try:
         return _EVENTS.decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         message = f"the server's answer is no watch event: {error}"
         raise AdapterUnavailableError(message) from error
 
@@ -112,7 +112,7 @@ def version_of(raw: Raw) -> str:
     """The resource version of an object, "" if it has none."""
     try:
         return _MARKS.decode(raw).metadata.resource_version
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
 
 

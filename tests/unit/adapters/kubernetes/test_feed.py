@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from msgspec import Raw
 
 from adapters.kubernetes.decode import decode_rules, decode_slices
@@ -95,6 +96,15 @@ async def test_a_broken_object_that_was_never_good_is_left_out() -> None:
     await rules.list(BAD, rule("b"))
 
     assert (rules.subsets(), rules.subsets("b"), rules.problems()) == (None, 0, 1)
+
+
+@pytest.mark.parametrize("raw", [b'{"\xff": 1}', b"[]", b"3", b'{"kind": 3}', b"[" * 2000])
+async def test_what_is_no_object_at_all_is_told_and_harms_no_other(raw: bytes) -> None:
+    """A server, or what stands before it, may say anything."""
+    rules = Rules()
+    await rules.list(GOOD, Raw(raw))
+
+    assert (rules.subsets(), rules.problems()) == (1, 1)
 
 
 class Slices:
