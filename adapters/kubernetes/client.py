@@ -114,6 +114,7 @@ class KubernetesClient:
         self._access: Access | None = None
         self._credential = Credential()
         self._read_at = float("-inf")
+        self._unreadable = False
         self._session: aiohttp.ClientSession | None = None
         self._retired: aiohttp.ClientSession | None = None
 
@@ -217,7 +218,12 @@ class KubernetesClient:
             try:
                 access = await asyncio.to_thread(self._load)
             except ConfigError as error:
-                raise AdapterRejectedError(_joined(error)) from error
+                if force or self._access is None or self._unreadable:
+                    raise AdapterRejectedError(_joined(error)) from error
+                # Somebody may be writing it; if not, the next time tells.
+                self._unreadable, self._read_at = True, now
+                return self._access, self._credential
+            self._unreadable = False
             old, old_credential = self._access, self._credential
             if old is not None and old.server != access.server:
                 message = f"the kubeconfig names {access.server} now in place of {old.server}"

@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from adapters.kubernetes.client import REREAD_SECONDS, KubernetesClient
+from adapters.kubernetes.kubeconfig import Access, decode_kubeconfig
 from adapters.kubernetes.reflector import Pace
+from aggregator.model.errors import AdapterRejectedError
 from aggregator.registry.status import RegistryState
+from tests.support.clock import FakeClock
 from tests.support.fault_proxy import FaultProxy
 from tests.support.kube_follower import following_kube, fresh_namespace
 from tests.support.poll import eventually
@@ -174,6 +178,33 @@ async def test_a_token_that_is_rotated_in_time_is_not_noticed_at_all(
                 await client.apply(service("b", shop, HTTP))
                 await eventually(lambda: follower.service("b", shop))
                 assert (follower.status.reconnects, follower.status.last_error) == (0, "")
+
+
+async def test_a_kubeconfig_that_is_just_being_written_is_read_again(
+    kube: KubeApiserver, tmp_path: Path
+) -> None:
+    """Tools write it in place; only one that stays broken ends the connection."""
+    clock = FakeClock()
+    path = kube.write_kubeconfig(tmp_path / "kube.yaml")
+    whole = path.read_bytes()
+
+    def load() -> Access:
+        return decode_kubeconfig(path.read_bytes(), str(path), tmp_path)
+
+    async with KubernetesClient(load, rate=50, clock=clock) as client:
+        await client.get("/version")
+        path.write_bytes(whole[: len(whole) // 2] + b"{")
+        clock.now += REREAD_SECONDS
+        await client.get("/version")
+        path.write_bytes(whole)
+        clock.now += REREAD_SECONDS
+        await client.get("/version")
+        path.write_bytes(b"{")
+        clock.now += REREAD_SECONDS
+        await client.get("/version")
+        clock.now += REREAD_SECONDS
+        with pytest.raises(AdapterRejectedError, match=str(path)):
+            await client.get("/version")
 
 
 async def test_client_certificates_identify(make_kube: Make[KubeApiserver], tmp_path: Path) -> None:
