@@ -14,7 +14,13 @@ from aggregator.model.registry import Namespace
 from aggregator.model.secret import Redacted, Secret
 from aggregator.model.service import labels_of
 from config.core.endpoint_slice import ADDRESS_TYPES, SERVICE_NAME, CoreEndpointSlice
-from config.core.gateway import NODE_SELECTOR, CoreNode, NodePlace, node_place_of
+from config.core.gateway import (
+    NODE_SELECTOR,
+    CoreNode,
+    NodePlace,
+    gateway_doubts,
+    node_place_of,
+)
 from config.core.metadata import ObjectMeta, PartialObject
 from config.core.pod import CorePod, Pod, pod_of
 from config.core.service import (
@@ -181,7 +187,10 @@ def decode_services(registry: str) -> Decode[CoreService]:
         kept = structs.replace(metadata, annotations=annotations, resource_version="")
         return structs.replace(decoded, metadata=kept)
 
-    return Decoder(registry, "Service", CoreService, convert, service_doubts)
+    def warn(decoded: CoreService) -> str:
+        return "; ".join(filter(None, (service_doubts(decoded), gateway_doubts(decoded))))
+
+    return Decoder(registry, "Service", CoreService, convert, warn)
 
 
 def decode_secrets(registry: str) -> Decode[Secret]:

@@ -73,8 +73,7 @@ def network_gateways(
     network = decoded.metadata.labels.get(NETWORK_LABEL, "")
     if not network:
         return ()
-    told = decoded.metadata.labels.get(PORT_LABEL, "")
-    port = int(told) if told.isdecimal() and 0 < int(told) < 65536 else _PORT
+    port = _told_port(decoded) or _PORT
     addresses: Iterable[str] = decoded.external_addresses
     if by_node_port(decoded):
         found = (each.node_port for each in decoded.spec.ports if each.port == port)
@@ -91,6 +90,34 @@ def network_gateways(
     return tuple(
         NetworkGateway(network, address, port, cluster_id) for address in dict.fromkeys(addresses)
     )
+
+
+def gateway_doubts(decoded: CoreService) -> str:
+    """Why a gateway is not the one that its author had in mind, or ""."""
+    if not opens_network(decoded):
+        return ""
+    doubts = []
+    port = _told_port(decoded)
+    if port is None:
+        told = decoded.metadata.labels[PORT_LABEL]
+        found = f"expected a port from 1 to 65535, found {told!r}; taken for {_PORT}"
+        doubts.append(f'metadata.labels["{PORT_LABEL}"]: {found}')
+    if by_node_port(decoded):
+        port = port or _PORT
+        if not any(each.port == port and each.node_port for each in decoded.spec.ports):
+            doubts.append(f"no node is a way into its network: it has no node port for port {port}")
+        if _selector(decoded, "") is None:
+            expected = "expected a JSON object of labels; no node is taken"
+            doubts.append(f'metadata.annotations["{NODE_SELECTOR}"]: {expected}')
+    return "; ".join(doubts)
+
+
+def _told_port(decoded: CoreService) -> int | None:
+    """The port that the label names; 0 without a label, None if that is no port."""
+    told = decoded.metadata.labels.get(PORT_LABEL)
+    if told is None:
+        return 0
+    return int(told) if told.isdecimal() and 0 < int(told[:9]) < 65536 else None
 
 
 def _selector(decoded: CoreService, network: str) -> Labels | None:
