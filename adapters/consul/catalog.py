@@ -88,7 +88,9 @@ class CatalogFollower:
         )
         self._marks: Marks | None = None
         self._checks = Cursor(settings.wait)
+        self._unread: set[str] = set()
         self._shrunk = False
+        self._shrunk_at = -_CONFIRM_FOR
         self._busy_until = 0.0
         self._failures = 0
 
@@ -110,6 +112,7 @@ class CatalogFollower:
             group.create_task(self._follow_list(answer))
             group.create_task(self._follow_checks())
             group.create_task(self._resync())
+            group.create_task(self._confirm())
             for _ in range(_SWEEPERS):
                 group.create_task(self._sweep())
             group.create_task(self._keep_watching(group))
@@ -157,19 +160,16 @@ class CatalogFollower:
             if step is not Step.STAYED or answer.shown != shown:
                 shown = answer.shown
                 self._take_list(answer)
-            elif self._shrunk:
-                # The second reading that those who judge losses wait for.
-                self._commit()
             await asyncio.sleep(_pause(self._clock() - began))
 
-    async def _patiently(self, path: str, index: int) -> Answer:
+    async def _patiently(self, path: str, index: int, *, by_leader: bool = False) -> Answer:
         """The answer, even if the agent has no connection for us at once."""
         for failures in range(_PATIENCE):
             try:
-                return await self._client.get(path, self._params, index=index)
+                return await self._client.get(path, self._params, index=index, by_leader=by_leader)
             except AgentBusyError:
                 await asyncio.sleep(backoff(failures))
-        return await self._client.get(path, self._params, index=index)
+        return await self._client.get(path, self._params, index=index, by_leader=by_leader)
 
     async def _check_index(self, index: int) -> None:
         """Tell a server that lags behind from a datacenter that was restored from a backup."""
@@ -178,23 +178,26 @@ class CatalogFollower:
             message = f"the index went back from {index} to {answer.index}: everything is read anew"
             raise AdapterUnavailableError(message)
 
-    def _take_list(self, answer: Answer) -> None:
+    def _take_list(self, answer: Answer, *, sweep: bool = True) -> None:
         listed = self._read_list(answer)
         before, self._names = self._names, listed
         for name, tags in listed.items():
             if before.get(name) != tags:
                 self._queue.hurry(name)
-            elif name not in self._watched:
+            elif sweep and name not in self._watched:
                 self._queue.add(name)
         gone = [name for name in before if name not in listed]
         for name in gone:
             self._queue.drop(name)
             self._slots.forget(self._key(name))
         self._known.forget(gone)
-        if gone or self._shrunk:
-            self._commit(shrunk=bool(gone))
-        else:
-            self._tell_problems()
+        self._unread -= set(gone)
+        self._unread |= listed.keys() - before.keys()
+        if gone:
+            self._shrunk_at = self._clock()
+            self._shrunk = True
+        self._commit_if_whole()
+        self._tell_problems()
 
     def _read_list(self, answer: Answer) -> Listing:
         if answer.filtered and answer.body.strip() in (b"{}", b"null"):
@@ -219,11 +222,27 @@ class CatalogFollower:
         named = patterns == (ALL,) or any(fnmatchcase(name, each) for each in patterns)
         return named and set(self._settings.tags) <= set(tags)
 
-    def _commit(self, *, shrunk: bool = False) -> None:
+    def _commit_if_whole(self) -> None:
+        """Say that something is gone, but not while listed services have yet to be read, which
+        would look gone too.
+        """
+        if self._shrunk and not self._unread:
+            self._shrunk = False
+            self._commit()
+
+    def _commit(self) -> None:
         """Say all that is known as a full listing, which tells what is gone."""
-        self._shrunk = shrunk
         self._sink.replace(self._shard, self._known.items())
         self._tell_problems()
+
+    async def _confirm(self) -> None:
+        """Read the list again after losses, for those who judge them."""
+        while True:
+            await asyncio.sleep(_CONFIRM)
+            if self._clock() - self._shrunk_at < _CONFIRM_FOR:
+                answer = await self._patiently(_LIST, 0, by_leader=True)
+                self._shrunk = True
+                self._take_list(answer, sweep=False)
 
     def _tell_problems(self) -> None:
         problems = self._known.problems()
@@ -239,12 +258,14 @@ class CatalogFollower:
         if name not in self._names:
             return
         said = self._known.take(name, answer)
+        self._unread.discard(name)
         for each, item in said.items():
             # Consul does not tell what was taken out from what ran out.
             self._sink.update(self._shard, each, item, expired=item is not None)
             self._slots.touch(self._key(each))
         if said:
             self._tell_problems()
+        self._commit_if_whole()
 
     async def _sweep(self) -> None:
         """Look at what is queued, one after the other."""
@@ -337,6 +358,10 @@ class CatalogFollower:
 
 _LIST: Final = "/v1/catalog/services"
 _CHECKS: Final = "/v1/health/state/any"
+_CONFIRM: Final = 6.0
+_CONFIRM_FOR: Final = 90.0
+"""How often, and for how long, a listing is read again after one that lacked something."""
+
 _SWEEP_BURST: Final = 4
 """Seconds' worth of a sweep that may go at once, after a time without changes."""
 

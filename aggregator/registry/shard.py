@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from aggregator.model.config import Config
 from aggregator.model.errors import Origin, Problem
 from aggregator.model.registry import Content, Item, ServiceItem, ShardKey
-from aggregator.model.service import Workload
+from aggregator.model.service import Health, Workload
 from aggregator.registry.claim import Claims
 from aggregator.registry.mapping import Mapper
 
@@ -51,10 +51,12 @@ class Counts(Struct):
 
 
 def weight_of(item: Item) -> int:
-    """How many endpoints go with an item, as the loss guard counts."""
+    """How many endpoints go with an item, as the loss guard counts: those that get traffic, because
+    checks that fail everywhere at once are as suspect as a listing that lacks everything.
+    """
     match item:
         case ServiceItem():
-            return len(item.endpoints)
+            return sum(each.health is Health.READY for each in item.endpoints)
         case Workload():
             return 1
         case Config(kind="WorkloadEntry"):

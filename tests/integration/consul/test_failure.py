@@ -168,3 +168,46 @@ async def test_the_registry_ends_without_leaving_anything_behind(
             assert proxy.open > 0
         await eventually(lambda: proxy.open == 0)
         await eventually(lambda: asyncio.all_tasks() <= before | served)
+
+
+async def test_checks_that_fail_everywhere_at_once_are_not_believed_at_once(
+    consul: ConsulServer, api: ConsulClient, prefix: str
+) -> None:
+    """Whoever checks may be what is broken; single failures count at once."""
+    name, host = f"{prefix}-web", f"{prefix}-web.service.dc1.consul"
+    for number in range(40):
+        await api.register(name, f"{name}-{number}", f"10.0.0.{number}", 80)
+    async with consul_mesh(consul.address, services=(f"{prefix}-*",)) as mesh:
+        assert len(mesh.addresses(host)) == 40
+        await api.set_status(f"{name}-0", "critical")
+        await eventually(lambda: len(mesh.addresses(host)) == 39)
+        for number in range(1, 40):
+            await api.set_status(f"{name}-{number}", "critical")
+        await eventually(lambda: mesh.status().held)
+        assert len(mesh.addresses(host)) >= 20
+        for number in range(40):
+            await api.set_status(f"{name}-{number}", "passing")
+        await eventually(lambda: len(mesh.addresses(host)) == 40 and not mesh.status().held)
+
+
+async def test_a_catalog_that_suddenly_lacks_most_is_not_believed_at_once(
+    consul: ConsulServer, api: ConsulClient, prefix: str
+) -> None:
+    """Consul does not tell what was deleted from what it has forgotten."""
+    names = [f"{prefix}-{number}" for number in range(30)]
+    for name in names:
+        await api.register(name, f"{name}-1", "10.0.0.1", 80)
+    async with consul_mesh(consul.address, services=(f"{prefix}-*",)) as mesh:
+        for name in names:
+            await api.deregister(f"{name}-1")
+        await eventually(lambda: mesh.status().held)
+        served = [name for name in names if mesh.addresses(f"{name}.service.dc1.consul")]
+        assert len(served) >= 15
+        for name in names:
+            await api.register(name, f"{name}-1", "10.0.0.1", 80)
+        await eventually(
+            lambda: (
+                not mesh.status().held
+                and all(mesh.addresses(f"{name}.service.dc1.consul") for name in names)
+            )
+        )
