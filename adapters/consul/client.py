@@ -4,6 +4,8 @@ Knows nothing of services. The library's HTTP layer is used, since its methods l
 """
 
 import asyncio
+import errno
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -201,8 +203,7 @@ class ConsulClient:
             message = f"{where}: no answer within {patience:g} s"
             raise AdapterUnavailableError(message) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            message = f"{where}: {_shown(str(error) or type(error).__name__)}"
-            raise AdapterUnavailableError(message) from error
+            raise AdapterUnavailableError(f"{where}: {_shown(_reason(error))}") from error
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -277,6 +278,17 @@ def _refuse(where: str, response: base.Response) -> NoReturn:
     if response.code in _REFUSALS or "ACL not found" in text or "Permission denied" in text:
         raise AdapterRejectedError(message)
     raise AdapterUnavailableError(message)
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no answer, without the address, which the library repeats in its own form."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        known = cause.errno is not None and cause.errno in errno.errorcode
+        return f"cannot connect: {os.strerror(cause.errno or 0) if known else cause}".lower()
+    return str(error) or type(error).__name__
 
 
 def _shown(text: str) -> str:
