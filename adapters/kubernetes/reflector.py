@@ -29,6 +29,11 @@ WATCH_SECONDS: Final = 300
 _TRIES: Final = 3
 """After so many refusals in a row a watch gives up its version and lists again."""
 
+_STARTING: Final = 2.0
+"""For so long a server may refuse what it grants once it has read its roles."""
+
+_FIRST_WAIT: Final = 0.25
+
 _LASTED: Final = 1.0
 """A watch that lasted so many seconds has shown that the server works."""
 
@@ -130,7 +135,6 @@ class Reflector:
         try:
             if not self._version or await self._was_set_back():
                 await self._list()
-                self._works()
                 self.settled.set()
             await self._watch()
         except ApiError as error:
@@ -247,12 +251,7 @@ class Reflector:
             self._version = ""
             return self._back_off(self._pace.longest)
         if error.forbidden or error.absent:
-            # Where only the watch is forbidden, listing now and then is what is left.
-            self._version = ""
-            self.forbidden = error.forbidden
-            self._feed.refused(error)
-            self.settled.set()
-            return self._pace.longest
+            return self._forbidden(error)
         self._failed()
         if self._failures >= _TRIES:
             self._version = ""
@@ -263,6 +262,21 @@ class Reflector:
             self._feed.refused(error)
             self.settled.set()
         return max(error.retry_after, self._back_off(self._pace.longest))
+
+    def _forbidden(self, error: ApiError) -> float:
+        """Asked again soon at first, and not told at once: a server that starts forbids everything
+        until it has read its roles.
+        """
+        self._failed()
+        # Where only the watch is forbidden, listing now and then is what is left.
+        self._version = ""
+        since = self._failing_since or 0.0
+        if error.absent or self._pace.clock() - since >= _STARTING:
+            self.forbidden = error.forbidden
+            self._feed.refused(error)
+            self.settled.set()
+        most = min(self._pace.longest, _FIRST_WAIT * 2.0 ** min(self._failures - 1, 16))
+        return float(most * (0.5 + self._pace.random() / 2))
 
 
 def _error_of(raw: Raw) -> ApiError:
