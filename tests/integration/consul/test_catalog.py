@@ -3,6 +3,7 @@
 import pytest
 
 from aggregator.model.service import Health, Locality, Protocol
+from aggregator.registry.status import RegistryState
 from tests.support.consul_mesh import ConsulMesh, consul_mesh
 from tests.support.poll import eventually
 from tests.support.servers.consul import ConsulClient, ConsulServer
@@ -89,3 +90,26 @@ async def test_a_service_in_maintenance_gets_no_traffic_whatever_the_settings_sa
         await api.call("PUT", f"agent/service/maintenance/{name}?enable=false")
         await eventually(lambda: mesh.addresses(host) == ["10.0.0.1"])
     await api.call("PUT", f"agent/service/deregister/{name}")
+
+
+async def test_only_what_the_settings_ask_for_is_read(
+    consul: ConsulServer, api: ConsulClient, prefix: str
+) -> None:
+    """By name and tag; an instance that gets the tag later comes then."""
+    await api.register(f"{prefix}-a", f"{prefix}-a1", "10.0.0.1", 80, tags=["prod"])
+    await api.register(f"{prefix}-a", f"{prefix}-a2", "10.0.0.2", 80, tags=["production"])
+    await api.register(f"{prefix}-ab", f"{prefix}-ab1", "10.0.0.3", 80)
+    await api.register(f"{prefix}-b", f"{prefix}-b1", "10.0.0.4", 80, tags=["prod"])
+    one, other = (f"{prefix}-{name}.service.dc1.consul" for name in ("a", "ab"))
+    async with consul_mesh(consul.address, services=(f"{prefix}-a*",), tags=("prod",)) as mesh:
+        assert mesh.hosts() == [one]
+        assert mesh.addresses(one) == ["10.0.0.1"]
+        await api.register(f"{prefix}-ab", f"{prefix}-ab1", "10.0.0.3", 80, tags=["prod"])
+        await eventually(lambda: mesh.hosts() == [one, other])
+
+
+async def test_namespaces_are_asked_for_by_name(consul: ConsulServer) -> None:
+    """This edition of Consul has none, and its own words say so."""
+    async with consul_mesh(consul.address, namespaces=("shop",), synced=False) as mesh:
+        await eventually(lambda: mesh.status().state is RegistryState.FAILED)
+        assert "Namespaces are a Consul Enterprise feature" in mesh.status().last_error
