@@ -79,7 +79,7 @@ async def test_the_daemon_serves_what_it_reads(installed: Path, tmp_path: Path) 
             "type: inventory, file: x, interval: 0",
             "registries[0].interval: expected a number above 0",
         ),
-        ("type: inventory, file: x, fils: y", "unknown field 'fils'; did you mean 'file'?"),
+        ("type: inventory, file: x, file_: y", "unknown field 'file_'; did you mean 'file'?"),
         ("type: inventor", "unknown registry type 'inventor'; known: "),
     ],
 )
