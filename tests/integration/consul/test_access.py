@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,30 @@ async def test_few_watches_are_enough_for_many_services(
         await eventually(all_found, seconds=20)
         # The watches, two of the datacenter as a whole, and questions in between.
         assert most <= 5 + 2 + 12
+
+
+def _is_idle(mesh: ConsulMesh, host: str) -> bool:
+    return not mesh.addresses(host)
+
+
+async def test_services_whose_checks_changed_are_looked_at_first(
+    consul: ConsulServer, api: ConsulClient, prefix: str
+) -> None:
+    """A sweep over all of them would take half a minute here."""
+    names = [f"{prefix}-{number:02}" for number in range(40)]
+    for name in names:
+        await api.register(name, f"{name}-1", "10.0.0.1", 80)
+    async with consul_mesh(
+        consul.address, services=(f"{prefix}-*",), watches=2, sweep_rate=1
+    ) as mesh:
+        for number in (35, 20, 38):
+            await api.set_status(f"{names[number]}-1", "critical")
+            await eventually(
+                partial(_is_idle, mesh, f"{names[number]}.service.dc1.consul"), seconds=5
+            )
+        await api.register(names[30], "new", "10.0.0.2", 80)
+        host = f"{names[30]}.service.dc1.consul"
+        await eventually(lambda: mesh.addresses(host) == ["10.0.0.1", "10.0.0.2"], seconds=5)
 
 
 async def test_too_many_connections_of_others_only_make_it_slower(tmp_path: Path) -> None:
