@@ -215,6 +215,7 @@ class Follower:
         else:
             self._failing_since = None
             self._tell_undiscovered(None)
+            self._sink.report("discovery", ())
 
     async def _discover(self) -> None:
         """Follow the kinds of rules that the server has. Raises as the client does."""

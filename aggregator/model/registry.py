@@ -146,7 +146,11 @@ class RegistrySink(Interface):
         """
 
     def report(self, scope: str, problems: Sequence[Problem]) -> None:
-        """Install the scope's present problems; an empty sequence clears them. Logged once each."""
+        """Install the scope's present problems; an empty sequence clears them. Logged once each.
+
+        Nothing to report is a success, too: whoever hears nothing new for long shows by it that
+        the registry still answers.
+        """
 
     def follow_secrets(self, registry: str, on_secrets: OnSecrets) -> None:
         """Have *on_secrets* called with all secrets that another registry tells, now if it has told

@@ -522,6 +522,7 @@ class Aggregate:
             generation.mentioned.add(scope)
             generation.problems[scope] = tuple(problems)
         else:
+            self._touch(sink.registry)
             generation.problems.pop(scope, None)
         for problem in problems:
             if problem not in known:

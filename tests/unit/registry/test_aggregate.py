@@ -905,6 +905,20 @@ def test_announcements_are_told_to_the_supervisor() -> None:
     assert mesh.aggregate.announced() == {"more": (announced,)}
 
 
+def test_nothing_to_report_is_a_sign_of_life() -> None:
+    """A quiet registry that answers is told apart from one that nobody has heard of for an hour."""
+    mesh = Mesh()
+    sink = mesh.aggregate.sink("east")
+    sink.replace(services("east"), many(1))
+    before = mesh.aggregate.summary("east").last_success
+    mesh.clock.now += 60
+
+    sink.report("scope", [Problem(Origin("a.yaml"), "", "wrong")])
+    assert mesh.aggregate.summary("east").last_success == before
+    sink.report("scope", [])
+    assert mesh.aggregate.summary("east").last_success == mesh.clock.now
+
+
 def test_the_summary_counts_what_a_registry_gives() -> None:
     """Status pages must not need a walk over the mesh."""
     mesh = Mesh()
