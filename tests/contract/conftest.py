@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.contract.driver import Ability, Driver
-from tests.contract.system import System, running_system
+from tests.contract.system import SERVICES, System, running_system
 
 DRIVERS: Final = (
     "tests.contract.files_driver:FilesDriver",
@@ -69,5 +69,6 @@ async def system(driver: Driver, tmp_path: Path) -> AsyncIterator[System]:
 
     When the case is over nothing may be left: no task, no descriptor.
     """
+    await driver.put_all(SERVICES)
     async with running_system(driver, tmp_path) as system:
         yield system

@@ -1,6 +1,8 @@
 """Consul for the suite: instances in the catalog, behind ACLs."""
 
 import asyncio
+import zlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from tests.support.servers.consul import ConsulClient, ConsulServer
 
 READ = "".join(f'{kind}_prefix "" {{policy="read"}} ' for kind in ("service", "node", "agent"))
 AT_ONCE = 32
+NODES = 100
+NOBODY = "10.0.0.9"
 
 
 class ConsulDriver(ServerDriver):
@@ -45,6 +49,8 @@ class ConsulDriver(ServerDriver):
             "type": "consul",
             "address": f"127.0.0.1:{port}",
             "token_file": str(self._token_file),
+            # The server is ours alone.
+            "sweep_rate": 2000,
             **({"tls": {"ca": str(self._authority.ca)}} if self.secure else {}),
         }
 
@@ -67,6 +73,7 @@ class ConsulDriver(ServerDriver):
     async def put_all(self, services: Mapping[str, Sequence[str]]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
         async with self._consul.client() as client:
+            await self._put_new(client, services)
 
             async def put(service: str, addresses: Sequence[str]) -> None:
                 async with gate:
@@ -74,21 +81,33 @@ class ConsulDriver(ServerDriver):
 
             await asyncio.gather(*(put(*each) for each in services.items()))
 
+    async def _put_new(self, client: ConsulClient, services: Mapping[str, Sequence[str]]) -> None:
+        """Many at once are much faster, and cost what a node already has."""
+        by_node: defaultdict[str, list[tuple[str, str, str, int]]] = defaultdict(list)
+        for service, addresses in services.items():
+            if addresses and service not in self._known:
+                by_node[_node(service)].extend(
+                    (service, f"{service}-{address}", address, 80) for address in addresses
+                )
+                self._known[service] = set(addresses)
+        for node, instances in by_node.items():
+            await client.register_all(instances, node=node)
+
     async def _put(self, client: ConsulClient, service: str, addresses: Sequence[str]) -> None:
-        known = self._known.setdefault(service, set())
-        for address in sorted(set(addresses) - known) or ([] if addresses else ["10.0.0.9"]):
+        node, known = _node(service), self._known.setdefault(service, set())
+        for address in sorted(set(addresses) - known) or ([] if addresses else [NOBODY]):
             status = "passing" if addresses else "critical"
             instance = f"{service}-{address}"
-            await client.register(service, instance, address, 80, status=status)
+            await client.register(service, instance, address, 80, node=node, status=status)
         for address in sorted(known - set(addresses)):
-            await client.deregister(f"{service}-{address}")
+            await client.deregister(f"{service}-{address}", node=node)
         known.clear()
-        known.update(addresses or ["10.0.0.9"])
+        known.update(addresses or [NOBODY])
 
     async def remove(self, service: str) -> None:
         async with self._consul.client() as client:
             for address in self._known.pop(service):
-                await client.deregister(f"{service}-{address}")
+                await client.deregister(f"{service}-{address}", node=_node(service))
 
     async def revoke(self) -> None:
         async with self._consul.client() as client:
@@ -100,3 +119,7 @@ class ConsulDriver(ServerDriver):
             name = f"mesh-{self._tokens}"
             self._accessor, token = await client.create_token(READ, name=name)
         self._token_file.write_text(token)
+
+
+def _node(service: str) -> str:
+    return f"node-{zlib.crc32(service.encode()) % NODES}"

@@ -208,9 +208,12 @@ def _difference(found: Services, expected: Services) -> str:
 
 @asynccontextmanager
 async def running_plane(
-    folder: Path, entry: Mapping[str, Any], ignored: frozenset[str], *, wait: bool = True
+    folder: Path, entry: Mapping[str, Any], ignored: frozenset[str], *, seconds: float
 ) -> AsyncIterator[Plane]:
-    """Run a control plane of one registry for the block; by default from when that is in sync."""
+    """Run a control plane of one registry for the block, from when that is in sync.
+
+    It has *seconds* for that; with 0 nobody waits for it.
+    """
     plane = Plane(folder, ignored, PushSettings(warm_wait=0.1))
     await plane.apply(entry)
     port = await plane.server.listen("127.0.0.1:0")
@@ -221,8 +224,8 @@ async def running_plane(
             for delta in (True, False):
                 watched = mirrored(plane.address, delta=delta, name=f"watcher-{delta}")
                 plane.mirrors.append(await stack.enter_async_context(watched))
-            if wait:
-                await plane.recovers()
+            if seconds:
+                await plane.recovers(seconds)
             yield plane
     finally:
         await plane.server.aclose(0)

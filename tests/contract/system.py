@@ -165,9 +165,16 @@ def _filled(services: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]
 
 @asynccontextmanager
 async def running_system(
-    driver: Driver, folder: Path, *, away: bool = False
+    driver: Driver,
+    folder: Path,
+    services: Mapping[str, Sequence[str]] = SERVICES,
+    *,
+    away: bool = False,
+    seconds: float = 30.0,
 ) -> AsyncIterator[System]:
-    """A system for the block, whose registry may be *away* at the start.
+    """A system for the block, from when the streams hold *services*, which the registry knows.
+
+    It has *seconds* for that. While the registry is *away*, the block begins at once.
 
     Afterwards no task and no descriptor of it may be left.
     """
@@ -177,16 +184,13 @@ async def running_system(
         if Ability.SERVER in driver.abilities:
             proxy = await stack.enter_async_context(FaultProxy(driver.port))
         entry = driver.entry(proxy.port if proxy else 0)
-        known = {driver.host(name): each for name, each in SERVICES.items()}
-        await driver.put_all(SERVICES)
-        if away:
-            await driver.kill()
+        known = {driver.host(name): each for name, each in services.items()}
         plane = await stack.enter_async_context(
-            running_plane(folder, entry, driver.ignored, wait=not away)
+            running_plane(folder, entry, driver.ignored, seconds=0 if away else seconds)
         )
         system = System(driver, proxy, plane)
         system.wanted.update(known)
         if not away:
-            await system.plane.shows(known)
+            await system.plane.shows(known, seconds)
         yield system
     await eventually(Use.now, before.covers, seconds=5, every=0.1, hint=f"left more than {before}")

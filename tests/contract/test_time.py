@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.contract.driver import Driver
-from tests.contract.system import System, running_system
+from tests.contract.system import SERVICES, System, running_system
 
 
 @pytest.fixture
 async def late_system(driver: Driver, tmp_path: Path) -> AsyncIterator[System]:
     """A control plane that was started while its registry is away."""
+    await driver.put_all(SERVICES)
+    await driver.kill()
     async with running_system(driver, tmp_path, away=True) as system:
         yield system
 

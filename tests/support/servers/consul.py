@@ -20,6 +20,9 @@ from tests.support.port import free_port
 from tests.support.servers.build import CONSUL
 from tests.support.servers.process import StoredServer, need
 
+BATCH: Final = 32
+"""Instances of one transaction, with their checks; Consul takes 64 operations."""
+
 MANAGEMENT_TOKEN: Final = "11111111-2222-3333-4444-555555555555"
 
 
@@ -229,6 +232,26 @@ class ConsulClient:
             },
         )
 
+    async def register_all(
+        self, instances: Sequence[tuple[str, str, str, int]], *, node: str = "tests"
+    ) -> None:
+        """Many healthy instances of (service, id, address, port), in transactions of some."""
+        await self.add_node(node)
+        for start in range(0, len(instances), BATCH):
+            steps: list[dict[str, Any]] = []
+            for service, instance, address, port in instances[start : start + BATCH]:
+                found = {"Service": service, "ID": instance, "Address": address, "Port": port}
+                check = {
+                    "Node": node,
+                    "CheckID": f"check-{instance}",
+                    "Name": "check",
+                    "ServiceID": instance,
+                    "Status": "passing",
+                }
+                steps.append({"Service": {"Verb": "set", "Node": node, "Service": found}})
+                steps.append({"Check": {"Verb": "set", "Check": check}})
+            await self.call("PUT", "txn", steps)
+
     async def deregister(self, instance: str, *, node: str = "tests") -> None:
         """An instance, and its check."""
         await self.call("PUT", "catalog/deregister", {"Node": node, "ServiceID": instance})
@@ -298,7 +321,10 @@ class ConsulClient:
         return True
 
     async def call(
-        self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | bytes | None = None,
     ) -> Any:
         """Any request. Raises ConsulRefusedError for an answer that is not 200."""
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
