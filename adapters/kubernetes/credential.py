@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from adapters.kubernetes.kubeconfig import Access, ExecCommand
+from adapters.kubernetes.kubeconfig import Access, ExecCommand, is_visible
 from aggregator.model.errors import AdapterRejectedError, AdapterUnavailableError
 from aggregator.model.secret import Redacted
 
@@ -64,9 +64,15 @@ def _load_chain(context: ssl.SSLContext, certificate: Redacted, key: Redacted) -
     try:
         with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(certificate.reveal() + b"\n" + key.reveal())
-        context.load_cert_chain(f"/proc/self/fd/{handle}")
+        context.load_cert_chain(f"/proc/self/fd/{handle}", password=_refuse)
     finally:
         os.close(handle)
+
+
+def _refuse() -> str:
+    """Without this OpenSSL would ask for the passphrase on our terminal, and wait."""
+    message = "the client's key is encrypted; it has to be there without a passphrase"
+    raise ValueError(message)
 
 
 def _words(error: Exception) -> str:
@@ -102,6 +108,10 @@ async def run_exec(command: ExecCommand, access: Access) -> Credential:
     except OSError as error:
         message = f"{name!r}, which should give a credential, cannot be run: {error.strerror}"
         raise AdapterRejectedError(message) from error
+    except ValueError as error:
+        # A zero byte in an argument, or a variable's name that can be none.
+        message = f"{name!r}, which should give a credential, cannot be run: {error}"
+        raise AdapterRejectedError(message) from error
     try:
         async with asyncio.timeout(EXEC_SECONDS):
             output, _ = await process.communicate()
@@ -136,6 +146,9 @@ def decode_credential(output: bytes, name: str) -> Credential:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{name!r} printed no ExecCredential"
         raise AdapterUnavailableError(message) from error
+    if not is_visible(found.token.reveal()):
+        message = f"{name!r} gave a token that is not of visible ASCII characters alone"
+        raise AdapterUnavailableError(message)
     if not found.token and not (found.certificate and found.key):
         message = f"{name!r} gave neither a token nor a certificate with its key"
         raise AdapterUnavailableError(message)

@@ -202,8 +202,11 @@ class _Reader:
 
     def _join(self, cluster: _Cluster, at: str, user: _User, user_at: str) -> Access:
         self._check_server(cluster.server, f"{at}.server")
-        if cluster.proxy_url and urlsplit(cluster.proxy_url).scheme not in ("http", "https"):
+        if cluster.proxy_url and not _is_address(cluster.proxy_url):
             self._wrong(f"{at}.proxy-url", "expected an http or https proxy")
+        if cluster.tls_server_name and not _is_host(cluster.tls_server_name):
+            found = repr(cluster.tls_server_name)
+            self._wrong(f"{at}.tls-server-name", f"expected a host name, found {found}")
         certificate = self._content(user, user_at, "client-certificate")
         key = self._content(user, user_at, "client-key")
         if bool(certificate) != bool(key):
@@ -218,16 +221,14 @@ class _Reader:
             key=Redacted(key),
             token=Redacted(self._token(user, user_at)),
             exec=self._exec(user, user_at),
-            impersonate=_impersonation(user),
+            impersonate=self._impersonation(user, user_at),
         )
 
     def _check_server(self, server: str, at: str) -> None:
-        try:
-            parts = urlsplit(server)
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = None
-        if not usable:
+        if "@" in server:
+            # It may be a password, and no message quotes that.
+            self._wrong(at, "expected an address without a user; that belongs to `users`")
+        elif not _is_address(server) or "?" in server or "#" in server:
             self._wrong(at, f"expected an address such as https://10.0.0.1:6443, found {server!r}")
 
     def _token(self, user: _User, at: str) -> bytes:
@@ -238,9 +239,17 @@ class _Reader:
         if user.token is not None and not isinstance(user.token, str):
             self._wrong(f"{at}.token", "expected text")
         elif user.token:
-            return user.token.strip().encode()
+            return self._of_header(user.token.strip().encode(), f"{at}.token")
         if user.token_file:
-            return self._file(user.token_file, f"{at}.tokenFile").strip()
+            where = f"{at}.tokenFile"
+            return self._of_header(self._file(user.token_file, where).strip(), where)
+        return b""
+
+    def _of_header(self, token: bytes, at: str) -> bytes:
+        """A token goes into the header of each request, which takes no other bytes."""
+        if is_visible(token):
+            return token
+        self._wrong(at, "expected a token of visible ASCII characters, on one line")
         return b""
 
     def _exec(self, user: _User, at: str) -> ExecCommand | None:
@@ -282,14 +291,41 @@ class _Reader:
             return (self._base / path).read_bytes()
         except OSError as error:
             self._wrong(at, f"cannot be read: {_reason(error)}")
-            return b""
+        except ValueError:
+            self._wrong(at, "expected a path of a file; this one has a zero byte")
+        return b""
+
+    def _impersonation(self, user: _User, at: str) -> tuple[tuple[str, str], ...]:
+        """The headers by which one acts as somebody else."""
+        headers = [("Impersonate-User", user.as_), ("Impersonate-Uid", user.as_uid)]
+        headers += (("Impersonate-Group", group) for group in user.as_groups)
+        if not all(value.isprintable() for _, value in headers):
+            self._wrong(f"{at}.as", "expected names on one line, for a user, its uid and groups")
+        return tuple((name, value) for name, value in headers if value)
 
     def _wrong(self, path: str, message: str) -> None:
         self._problems.append(Problem(self._place(path), path, message))
 
 
-def _impersonation(user: _User) -> tuple[tuple[str, str], ...]:
-    """The headers by which one acts as somebody else."""
-    headers = [("Impersonate-User", user.as_), ("Impersonate-Uid", user.as_uid)]
-    headers += (("Impersonate-Group", group) for group in user.as_groups)
-    return tuple((name, value) for name, value in headers if value)
+def is_visible(token: bytes) -> bool:
+    """Whether it is visible ASCII characters alone."""
+    return all(0x20 < byte < 0x7F for byte in token)
+
+
+def _is_address(text: str) -> bool:
+    """Whether one can ask for a connection to it."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        return bool(usable) and _is_host(parts.hostname or "")
+    except ValueError:
+        return False
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be looked up: no part of a name is empty, or longer than 63 bytes."""
+    try:
+        text.removesuffix(".").encode("idna")
+    except UnicodeError:
+        return False
+    return text != "." and text.isprintable() and " " not in text

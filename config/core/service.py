@@ -26,7 +26,7 @@ EXPORT_TO: Final = "networking.istio.io/exportTo"
 """The annotation by which a Service is exported to some namespaces only, separated by commas."""
 
 TRAFFIC_DISTRIBUTION: Final = "networking.istio.io/traffic-distribution"
-"""Istio's annotation, which counts before the Service's own field."""
+"""Istio's annotation, which counts where the Service's own field says nothing that is known."""
 
 TOPOLOGY_MODE: Final = "service.kubernetes.io/topology-mode"
 """The older way to ask for endpoints of the same zone; its only value is "Auto"."""
@@ -165,10 +165,15 @@ def _external_endpoints(spec: CoreServiceSpec, context: RegistryContext) -> tupl
 
 
 def _traffic_distribution(decoded: CoreService) -> TrafficDistribution:
-    """The first of the ways to ask for near endpoints that is used, and is known."""
+    """The first of the ways to ask for near endpoints that is used, and is known.
+
+    The field, Istio's annotation, and Kubernetes' older one: Istio has the first two in this order.
+    """
     annotations = decoded.metadata.annotations
-    told = annotations.get(TRAFFIC_DISTRIBUTION, "") or decoded.spec.traffic_distribution
-    if told:
+    field_ = TrafficDistribution.parse(decoded.spec.traffic_distribution)
+    if field_ is not None and field_ is not TrafficDistribution.ANY:
+        return field_
+    if told := annotations.get(TRAFFIC_DISTRIBUTION, ""):
         return TrafficDistribution.parse(told) or TrafficDistribution.ANY
     if annotations.get(TOPOLOGY_MODE, "").lower() == "auto":
         return TrafficDistribution.PREFER_SAME_ZONE

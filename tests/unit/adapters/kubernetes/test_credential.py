@@ -5,9 +5,10 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from adapters.kubernetes.credential import Credential, build_tls, decode_credential
-from adapters.kubernetes.kubeconfig import Access
+from adapters.kubernetes.credential import Credential, build_tls, decode_credential, run_exec
+from adapters.kubernetes.kubeconfig import Access, ExecCommand
 from aggregator.model.errors import AdapterRejectedError, AdapterUnavailableError
 from aggregator.model.secret import Redacted
 from tests.support.certificate import Authority
@@ -45,6 +46,7 @@ def test_a_program_may_give_a_certificate() -> None:
         b'{"status": {}}',
         b'{"status": {"clientCertificateData": "secret"}}',
         b'{"status": {"token": "secret", "expirationTimestamp": "soon"}}',
+        b'{"status": {"token": "secret\\nsecret"}}',
     ],
 )
 def test_what_else_a_program_prints_is_no_credential(output: bytes) -> None:
@@ -68,6 +70,35 @@ def test_certificates_are_used_without_files(tmp_path: Path) -> None:
 
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert len(context.get_ca_certs()) == 1
+
+
+def test_a_key_with_a_passphrase_is_told_and_none_is_asked_for(tmp_path: Path) -> None:
+    """A question on the terminal would never be answered."""
+    issued = Authority(tmp_path, "ca").issue("client", ["client"])
+    key = serialization.load_pem_private_key(issued.key.read_bytes(), None)
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"hunter2"),
+    )
+    access = Access(
+        server=SERVER, certificate=Redacted(issued.cert.read_bytes()), key=Redacted(encrypted)
+    )
+
+    with pytest.raises(AdapterRejectedError, match="the client's key is encrypted"):
+        build_tls(access, Credential())
+
+
+async def test_a_program_that_cannot_be_run_is_told() -> None:
+    """Whatever is wrong with its arguments and variables."""
+    access = Access(server=SERVER)
+    for command in (
+        ExecCommand("/nonexistent/login"),
+        ExecCommand("a\0b"),
+        ExecCommand("true", env=(("a=b", "c"),)),
+    ):
+        with pytest.raises(AdapterRejectedError, match="cannot be run"):
+            await run_exec(command, access)
 
 
 def test_an_unverified_server_has_to_be_asked_for() -> None:

@@ -125,6 +125,13 @@ def test_a_program_is_named_only_if_that_is_allowed() -> None:
         (user(**{"client-key-data": "eA=="}), "expected both a client certificate and its key"),
         (user(username="a", password="b"), "users[0].user.username: not supported; use a token"),
         (user(**{"auth-provider": {"name": "gcp"}}), "users[0].user.auth-provider: not supported"),
+        (user(token="a\nb"), "users[0].user.token: expected a token of visible ASCII characters"),
+        (user(token="t\u00f6ken"), "users[0].user.token: expected a token of visible ASCII"),
+        (user(tokenFile="a\0b"), "users[0].user.tokenFile: expected a path of a file"),
+        (user(**{"as": "a\r\nX: b"}), "users[0].user.as: expected names on one line"),
+        (TEXT.replace("https://10.0.0.1:6443/", "https://a..b:6443"), "expected an address"),
+        (TEXT.replace("https://10.0.0.1:6443/", f"https://{64 * 'a'}.b"), "expected an address"),
+        (TEXT.replace("https://10.0.0.1:6443/", "https://10.0.0.1/?a=b"), "expected an address"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_file_line_and_field(text: str, expected: str) -> None:
@@ -132,8 +139,26 @@ def test_what_is_wrong_is_told_with_file_line_and_field(text: str, expected: str
     assert expected in faults(text)[0]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("http://proxy:3128", "http://[::1", "proxy-url: expected an http or https proxy"),
+        ("http://proxy:3128", "socks5://proxy", "proxy-url: expected an http or https proxy"),
+        ("tls-server-name: west", "tls-server-name: a..b", "tls-server-name: expected a host name"),
+    ],
+)
+def test_names_that_nobody_could_look_up_are_told(before: str, after: str, expected: str) -> None:
+    """Else the first request would break on them, without saying which field it was."""
+    (fault,) = faults(TEXT.replace(before, after), context="w")
+
+    assert expected in fault
+
+
 def test_no_message_quotes_a_credential() -> None:
     """Messages go to logs."""
+    (told,) = faults(TEXT.replace("https://10.0.0.1", "https://me:hunter2@10.0.0.1"))
+    assert "clusters[0].cluster.server: expected an address without a user" in told
+    assert "hunter2" not in told
     number = user(token=31337)
     data = user(**{"client-certificate-data": "sec ret", "client-key-data": 31337})
 

@@ -178,6 +178,10 @@ def test_a_service_needs_a_name() -> None:
         ("", "PreferSameNode", TrafficDistribution.PREFER_SAME_NODE),
         ("", "PreferNothingKnown", TrafficDistribution.ANY),
         ("networking.istio.io/traffic-distribution: PreferClose", "PreferSameNode",
+         TrafficDistribution.PREFER_SAME_NODE),
+        ("networking.istio.io/traffic-distribution: PreferClose", "PreferNothingKnown",
+         TrafficDistribution.PREFER_SAME_ZONE),
+        ("networking.istio.io/traffic-distribution: preferclose", "",
          TrafficDistribution.PREFER_SAME_ZONE),
         ("service.kubernetes.io/topology-mode: Auto", "", TrafficDistribution.PREFER_SAME_ZONE),
         ("service.kubernetes.io/topology-mode: Disabled", "", TrafficDistribution.ANY),
@@ -186,7 +190,7 @@ def test_a_service_needs_a_name() -> None:
 def test_near_endpoints_are_asked_for_in_several_ways(
     annotations: str, field: str, expected: TrafficDistribution
 ) -> None:
-    """Istio's annotation counts before the field, and the oldest way last."""
+    """The field counts before Istio's annotation, as in Istio, and the oldest way last."""
     text = f"""\
 apiVersion: v1
 kind: Service
