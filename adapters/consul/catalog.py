@@ -151,7 +151,7 @@ class CatalogFollower:
         cursor = Cursor(self._settings.wait, index)
         while True:
             asked = self._clock()
-            answer = await self._patiently(_LIST, cursor.ask)
+            answer = await self._client.get(_LIST, self._params, index=cursor.ask)
             began = self._clock()
             step = cursor.take(answer.index, began - asked)
             if step is Step.BACK:
@@ -161,15 +161,6 @@ class CatalogFollower:
                 shown = answer.shown
                 self._take_list(answer)
             await asyncio.sleep(_pause(self._clock() - began))
-
-    async def _patiently(self, path: str, index: int, *, by_leader: bool = False) -> Answer:
-        """The answer, even if the agent has no connection for us at once."""
-        for failures in range(_PATIENCE):
-            try:
-                return await self._client.get(path, self._params, index=index, by_leader=by_leader)
-            except AgentBusyError:
-                await asyncio.sleep(backoff(failures))
-        return await self._client.get(path, self._params, index=index, by_leader=by_leader)
 
     async def _check_index(self, index: int) -> None:
         """Tell a server that lags behind from a datacenter that was restored from a backup."""
@@ -240,7 +231,7 @@ class CatalogFollower:
         while True:
             await asyncio.sleep(_CONFIRM)
             if self._clock() - self._shrunk_at < _CONFIRM_FOR:
-                answer = await self._patiently(_LIST, 0, by_leader=True)
+                answer = await self._client.get(_LIST, self._params, by_leader=True)
                 self._shrunk = True
                 self._take_list(answer, sweep=False)
 
@@ -251,8 +242,9 @@ class CatalogFollower:
 
     # Services one by one
 
-    async def _ask(self, name: str, index: int = 0) -> Answer:
-        return await self._client.get(f"/v1/health/service/{name}", self._params, index=index)
+    async def _ask(self, name: str, index: int = 0, *, patient: bool = True) -> Answer:
+        path = f"/v1/health/service/{name}"
+        return await self._client.get(path, self._params, index=index, patient=patient)
 
     def _take(self, name: str, answer: Answer) -> None:
         if name not in self._names:
@@ -322,7 +314,7 @@ class CatalogFollower:
         pace = Pace(_RATE, _BURST, self._clock)
         while name in self._names and self._key(name) in self._slots:
             asked = self._clock()
-            answer = await self._ask(name, cursor.ask)
+            answer = await self._ask(name, cursor.ask, patient=False)
             cursor.take(answer.index, self._clock() - asked)
             self._take(name, answer)
             if wait := pace.take():
@@ -344,7 +336,7 @@ class CatalogFollower:
     async def _look_at_checks(self) -> float:
         """Find services whose checks have changed; when the answer came."""
         asked = self._clock()
-        answer = await self._patiently(_CHECKS, self._checks.ask)
+        answer = await self._client.get(_CHECKS, self._params, index=self._checks.ask)
         came = self._clock()
         step = self._checks.take(answer.index, came - asked)
         if step is not Step.STAYED or self._marks is None:

@@ -7,9 +7,11 @@ import asyncio
 import errno
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,6 +20,7 @@ from consul import base
 from consul.aio import HTTPClient
 from msgspec import Struct
 
+from adapters.consul.pace import backoff
 from adapters.consul.settings import Consistency, ConsulSettings, ConsulTls
 from adapters.consul.token import Token
 from aggregator.model.errors import AdapterRejectedError, AdapterUnavailableError
@@ -82,8 +85,16 @@ class ConsulClient:
     """Asks one of several agents, and the next one when that fails. Open it by `connect`."""
 
     def __init__(
-        self, settings: ConsulSettings, token: Token, layers: Sequence[HTTPClient]
+        self,
+        settings: ConsulSettings,
+        token: Token,
+        layers: Sequence[HTTPClient],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._clock = clock
+        self._sleep = sleep
         self._settings = settings
         self._token = token
         self._layers = layers
@@ -96,12 +107,31 @@ class ConsulClient:
         return str(self._layers[self._current].base_uri)
 
     async def get(
-        self, path: str, params: Params = (), *, index: int = 0, by_leader: bool = False
+        self,
+        path: str,
+        params: Params = (),
+        *,
+        index: int = 0,
+        by_leader: bool = False,
+        patient: bool = True,
     ) -> Answer:
         """Read *path*; with *index*, once there is news since then, or the settings' wait is over.
 
-        Raises AdapterUnavailableError or AdapterRejectedError.
+        Where the agent grants no connection, a *patient* question is tried again until those that
+        an earlier run left behind have surely ended. Raises AdapterUnavailableError (AgentBusyError
+        if it is that) or AdapterRejectedError.
         """
+        deadline = self._clock() + self._settings.wait * 2 + self._settings.timeout
+        for failures in count():
+            try:
+                return await self._get_once(path, params, index, by_leader=by_leader)
+            except AgentBusyError:
+                if not patient or self._clock() >= deadline:
+                    raise
+            await self._sleep(backoff(failures))
+        raise AssertionError
+
+    async def _get_once(self, path: str, params: Params, index: int, *, by_leader: bool) -> Answer:
         if index:
             answer = await self._get_certain(path, params, index, by_leader=by_leader)
             if answer.found and answer.body.strip() not in _NOTHING:

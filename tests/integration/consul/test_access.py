@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.consul.settings import ConsulTls
+from adapters.consul.settings import ConsulSettings, ConsulTls
+from aggregator.model.registry import RegistryContext
 from aggregator.registry.status import RegistryState
+from config.duration import Duration
 from tests.support.certificate import Authority
 from tests.support.consul_mesh import ConsulMesh, consul_mesh
 from tests.support.fault_proxy import FaultProxy
@@ -231,3 +233,27 @@ async def test_too_many_connections_of_others_only_make_it_slower(tmp_path: Path
             )
             assert mesh.status().state is RegistryState.SYNCED
             assert mesh.status().reconnects == 0
+
+
+async def test_exchanged_settings_do_not_use_up_the_connections(
+    consul: ConsulServer, api: ConsulClient, prefix: str
+) -> None:
+    """Consul keeps those of the run before for a while, and counts them."""
+    names = [f"{prefix}-{number:03}" for number in range(170)]
+    await api.register_all([(name, name, "10.0.0.1", 80) for name in names])
+    async with consul_mesh(consul.address, services=(f"{prefix}-*",), wait=3.0) as mesh:
+        for timeout in (4.0, 5.0, 6.0):
+            settings = ConsulSettings(
+                address=consul.address,
+                services=(f"{prefix}-*",),
+                wait=Duration(3),
+                timeout=Duration(timeout),
+            )
+            mesh.apply(settings, RegistryContext(name="consul", cluster_id=""))
+            await eventually(lambda: len(mesh.supervisor.status()) == 1, seconds=30)
+        assert mesh.status().state is RegistryState.SYNCED
+        for name in (names[0], names[80], names[169]):
+            await api.register(name, name, "10.0.0.2", 80)
+            served = partial(mesh.addresses, f"{name}.service.dc1.consul")
+            await eventually(served, lambda found: found == ["10.0.0.2"], seconds=20)
+        assert mesh.status().reconnects == 0

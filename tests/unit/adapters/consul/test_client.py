@@ -1,5 +1,6 @@
 """Questions to Consul, with agents that a test speaks for."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from adapters.consul.settings import Consistency, ConsulSettings
 from adapters.consul.token import Token
 from aggregator.model.errors import AdapterRejectedError, AdapterUnavailableError
 from config.duration import Duration
+from tests.support.clock import FakeClock, settle
 
 T = TypeVar("T")
 Reply = base.Response | Exception
@@ -176,7 +178,7 @@ async def test_errors_say_who_was_asked_and_what_was_said(
 ) -> None:
     """In one line of bounded length."""
     with pytest.raises(error) as raised:
-        await client(Agent(failure)).get("/v1/x")
+        await client(Agent(failure)).get("/v1/x", patient=False)
 
     assert text in str(raised.value)
     assert str(raised.value).startswith("http://agent/v1/x: ")
@@ -199,3 +201,24 @@ async def test_a_refused_token_is_read_again_before_anybody_is_told(tmp_path: Pa
     with pytest.raises(AdapterRejectedError):
         await client(agent, token=token).get("/v1/x")
     assert agent.tokens == ["old", "new", "new"]
+
+
+async def test_who_has_patience_gets_a_connection_once_others_have_ended() -> None:
+    """Those of an earlier run live on in Consul for a while."""
+    clock = FakeClock()
+    busy = reply(429, b"too many")
+    agent = Agent(busy, busy, busy, reply())
+    settings = ConsulSettings(wait=Duration(30))
+    consul = ConsulClient(settings, Token(None), [agent], clock=clock, sleep=clock.sleep)
+
+    asking = asyncio.create_task(consul.get("/v1/x"))
+    await settle()
+    await clock.advance(60)
+    assert (await asking).body == b"[1]"
+
+    agent.replies = [busy]
+    asking = asyncio.create_task(consul.get("/v1/x"))
+    await settle()
+    await clock.advance(200)
+    with pytest.raises(AgentBusyError):
+        await asking
