@@ -193,6 +193,8 @@ class Catalog:
         self._put(SERVICES, name[0], Content.SERVICES, name[1], item)
         if _opens(old) or _opens(new):
             self._publish_gateways(name)
+        if _is_name(old) != _is_name(new):
+            self._touch_slices(_service(*name))
         if (old is None) != (new is None):
             for each in self._slices_of.of(_service(*name)):
                 self._check_service(each)
@@ -301,6 +303,9 @@ class Catalog:
 
     def _slice_item(self, decoded: CoreEndpointSlice) -> ServiceItem:
         namespace = decoded.metadata.namespace
+        if _is_name(self._services.get((namespace, decoded.metadata.labels[SERVICE_NAME]))):
+            # Of a Service that once had endpoints Kubernetes leaves the slices as they were.
+            decoded = structs.replace(decoded, endpoints=())
 
         def behind(endpoint: SliceEndpoint, address: str) -> Behind:
             pod = self._pod_behind(namespace, endpoint, address)
@@ -425,6 +430,10 @@ def _references(decoded: CoreEndpointSlice | None) -> set[str]:
 
 def _opens(decoded: CoreService | None) -> bool:
     return decoded is not None and opens_network(decoded)
+
+
+def _is_name(decoded: CoreService | None) -> bool:
+    return decoded is not None and decoded.is_name
 
 
 def _service(namespace: str, name: str) -> str:

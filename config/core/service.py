@@ -88,6 +88,11 @@ class CoreService(Struct, frozen=True, rename="camel"):
     status: CoreServiceStatus = CoreServiceStatus()
 
     @property
+    def is_name(self) -> bool:
+        """Whether it is another name for a host, and has no endpoints of its own."""
+        return self.spec.type == _EXTERNAL
+
+    @property
     def external_addresses(self) -> tuple[str, ...]:
         """Where it is reached from outside the cluster: load balancers, then external IPs."""
         ingress = (each.ip or each.hostname for each in self.status.load_balancer.ingress)
@@ -107,7 +112,7 @@ def service_item(decoded: CoreService, context: RegistryContext, origin: Origin)
     namespace = metadata.namespace or context.namespace
     host = service_host(metadata.name, namespace, context.domain)
     addresses = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
-    external = spec.type == _EXTERNAL
+    external = decoded.is_name
     service = Service(
         host=host,
         namespace=namespace,

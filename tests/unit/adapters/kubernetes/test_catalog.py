@@ -248,6 +248,21 @@ async def test_slices_and_services_may_come_in_any_order() -> None:
     assert cluster.told() == []
 
 
+async def test_slices_of_a_name_for_another_host_count_once_it_is_none() -> None:
+    """Kubernetes leaves them when a Service becomes an ExternalName, and nobody follows them."""
+    name = service("a", "shop", HTTP, type="ExternalName", externalName="a.example")
+    cluster = await Cluster().begin(name, of("1", "p", addresses=["10.0.0.1"]))
+    assert cluster.addresses == ["a.example"]
+
+    cluster.put(service("a", "shop", HTTP))
+    assert cluster.addresses == ["10.0.0.1"]
+    cluster.put(name)
+    cluster.put(of("1", "p", "q", addresses=["10.0.0.1", "10.0.0.2"]))
+    assert cluster.addresses == ["a.example"]
+    cluster.put(service("a", "shop", HTTP))
+    assert cluster.addresses == ["10.0.0.1", "10.0.0.2"]
+
+
 async def test_without_a_listing_of_services_no_slice_is_said_to_lack_one() -> None:
     """They may be forbidden."""
     cluster = Cluster()
@@ -281,6 +296,7 @@ async def test_nodes_are_ways_in_where_a_service_has_a_port_on_them() -> None:
 OBJECTS: list[Document] = [
     service("a", "shop", HTTP),
     service("a", "shop", {"http": 81}),
+    service("a", "shop", HTTP, type="ExternalName", externalName="a.example"),
     node("n", place("eu", "eu-1")),
     node("n", place("eu", "eu-2")),
     pod("p", "shop", ["10.0.0.1"], labels={"app": "a"}, node="n"),
