@@ -81,6 +81,7 @@ class CatalogFollower:
         self._decoder = decoder
         self._known = KnownServices(decoder, self._origin)
         self._names: Listing = {}
+        self._revision = ""
         self._watched: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._queue = SweepQueue(
@@ -100,6 +101,7 @@ class CatalogFollower:
         Raises AdapterUnavailableError or AdapterRejectedError, alone or in groups.
         """
         answer = await self._client.get(_LIST, self._params)
+        self._revision = str(answer.index)
         self._names = self._read_list(answer)
         if len(self._names) > self._settings.watches:
             # Taken before services are read, so that what changes meanwhile shows afterwards.
@@ -137,13 +139,12 @@ class CatalogFollower:
         for name in names:
             for failures in range(_PATIENCE):
                 try:
-                    answer = await self._ask(name)
+                    self._known.take(name, await self._ask(name))
                 except AdapterUnavailableError:
                     if failures == _PATIENCE - 1:
                         raise
                     await asyncio.sleep(backoff(failures))
                 else:
-                    self._known.take(name, answer)
                     break
 
     async def _follow_list(self, first: Answer) -> None:
@@ -170,6 +171,7 @@ class CatalogFollower:
             raise AdapterUnavailableError(message)
 
     def _take_list(self, answer: Answer, *, sweep: bool = True) -> None:
+        self._revision = str(answer.index)
         listed = self._read_list(answer)
         before, self._names = self._names, listed
         for name, tags in listed.items():
@@ -223,7 +225,7 @@ class CatalogFollower:
 
     def _commit(self) -> None:
         """Say all that is known as a full listing, which tells what is gone."""
-        self._sink.replace(self._shard, self._known.items())
+        self._sink.replace(self._shard, self._known.items(), revision=self._revision)
         self._tell_problems()
 
     async def _confirm(self) -> None:
@@ -264,7 +266,7 @@ class CatalogFollower:
         while True:
             name = await self._queue.next()
             try:
-                answer = await self._ask(name)
+                self._take(name, await self._ask(name))
             except AdapterUnavailableError:
                 self._failures += 1
                 if self._failures > _PATIENCE * _SWEEPERS:
@@ -274,7 +276,6 @@ class CatalogFollower:
                     self._queue.hurry(name)
             else:
                 self._failures = 0
-                self._take(name, answer)
 
     async def _resync(self) -> None:
         while True:
