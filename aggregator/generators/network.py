@@ -17,6 +17,7 @@ from aggregator.model.service import Endpoint, Labels, Locality, Port, Service
 
 Gateways = tuple[NetworkGateway, ...]
 _Place = tuple[str, int]
+_Alike = tuple[str, str, Labels]
 
 
 def reach(
@@ -46,7 +47,8 @@ def reach(
                 direct.append(endpoint)
         elif gateways := _nearest(usable[endpoint.network], endpoint.cluster_id):
             behind.setdefault(gateways, []).append(endpoint)
-    return _unite(of_family(view, direct), behind, port)
+    counted = {gateways: _counted(view, members) for gateways, members in behind.items()}
+    return _unite(of_family(view, direct), counted, port)
 
 
 def _usable(view: View, service: Service, network: str, gateways: Gateways) -> Gateways:
@@ -71,6 +73,31 @@ def _nearest(gateways: Gateways, cluster_id: str) -> Gateways:
     """Those of the endpoint's own cluster, else all of its network."""
     own = tuple(each for each in gateways if cluster_id and each.cluster_id == cluster_id)
     return own or gateways
+
+
+def _counted(view: View, endpoints: list[Endpoint]) -> list[Endpoint]:
+    """What weighs behind gateways: a pod with an address of each family once, as where a proxy of
+    one family reaches it directly.
+
+    Nothing names the pod, but both addresses have its cluster, node and labels, so that of such
+    alike the family with more weight stands for both.
+    """
+    sixes = [":" in each.address for each in endpoints]
+    if all(sixes) or not any(sixes) or (view.ipv4 and view.ipv6):
+        return endpoints
+    weights: Counter[tuple[_Alike, bool]] = Counter()
+    for each, six in zip(endpoints, sixes, strict=True):
+        weights[_alike(each), six] += each.weight
+    counted = []
+    for each, six in zip(endpoints, sixes, strict=True):
+        own, other = weights[_alike(each), six], weights[_alike(each), not six]
+        if not each.cluster_id or own > other or (own == other and not six):
+            counted.append(each)
+    return counted
+
+
+def _alike(endpoint: Endpoint) -> _Alike:
+    return endpoint.cluster_id, endpoint.node, endpoint.labels
 
 
 def _unite(

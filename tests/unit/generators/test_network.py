@@ -154,6 +154,20 @@ def test_only_direct_addresses_are_chosen_by_family() -> None:
     assert reached(view_in("net1", WAY), NEAR, *far)["192.0.2.1:15443"] == 2
 
 
+def test_a_pod_of_both_families_weighs_once_behind_a_gateway() -> None:
+    """As it does where it is reached directly, so that its network gets no double share."""
+    pods = [
+        replace(FAR, address=address, cluster_id="west", node=node, weight=weight)
+        for node, weight in (("a", 1), ("b", 3))
+        for address in (f"10.9.0.{weight}", f"fd09::{weight}")
+    ]
+    vm = replace(FAR, address="fd09::9", cluster_id="west", labels=(("app", "vm"),))
+
+    assert reached(view_in("net1", WAY), NEAR, *pods, vm)["192.0.2.1:15443"] == 5
+    both = view_in("net1", WAY, ipv6=True)
+    assert reached(both, NEAR, *pods, vm)["192.0.2.1:15443"] == 9
+
+
 def test_an_endpoint_without_an_address_is_reached_only_through_a_gateway() -> None:
     """Istio's way of saying that a network has something that only its gateway knows."""
     hidden = replace(FAR, address="")
