@@ -46,6 +46,10 @@ class Use(Struct, frozen=True):
         """Whether *other* is no more than this."""
         return other.tasks <= self.tasks and other.descriptors <= self.descriptors
 
+    def plus(self, more: int) -> "Use":
+        """A little more than this."""
+        return Use(self.tasks + more, self.descriptors + more)
+
 
 def _target(entry: Path) -> str:
     try:
@@ -102,7 +106,9 @@ class System:
         await self.plane.keeps(self.wanted, seconds)
 
     def start_counting(self) -> None:
-        """Count from here what the registry is asked."""
+        """Count from here what the registry is asked, if there is a way to count it."""
+        if self._proxy is None:
+            return
         self._connected = self.proxy.connections
         self._asked = (time.monotonic(), self.proxy.connections + self.proxy.requests)
 
@@ -112,6 +118,8 @@ class System:
 
     def check_not_hammered(self) -> None:
         """The registry was not asked again and again since `start_counting`."""
+        if self._proxy is None:
+            return
         since, before = self._asked
         asked = self.proxy.connections + self.proxy.requests - before
         allowed = IDLE_ASKS + self.driver.asks_per_second * (time.monotonic() - since)

@@ -5,8 +5,9 @@ nobody is hammered, and what changed in the meantime arrives as soon as all is w
 import pytest
 
 from tests.contract.driver import Ability
-from tests.contract.system import SERVICES, System
+from tests.contract.system import SERVICES, System, Use
 from tests.support.fault_proxy import Cut, Fault, Garbage, Hang, Slow
+from tests.support.poll import eventually
 
 pytestmark = pytest.mark.needs(Ability.SERVER)
 
@@ -22,6 +23,7 @@ FAULTS = {
     "few-bytes-a-second": Slow(2_000),
 }
 SECONDS = 2.0
+CUTS = 6
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
@@ -37,6 +39,19 @@ async def test_a_bad_way_takes_nothing_along(system: System, fault: Fault) -> No
     await system.plane.recovers()
     await system.holds(30)
     assert {loss.addresses for loss in system.plane.losses} == {frozenset(SERVICES["web"][:1])}
+
+
+async def test_connections_that_end_again_and_again_leave_nothing_behind(system: System) -> None:
+    """Each one that is made takes the place of one that is gone."""
+    await system.put("web", SERVICES["web"][1:])
+    await system.holds()
+    before = Use.now()
+    for number in range(CUTS):
+        system.proxy.cut(reset=number % 2 == 0)
+        await system.put("web", SERVICES["web"][number % 2 :])
+        await system.plane.recovers()
+        await system.holds()
+    await eventually(Use.now, before.plus(CUTS // 2).covers, every=0.2, hint=f"more than {before}")
 
 
 async def test_a_frozen_registry_takes_nothing_along(system: System) -> None:

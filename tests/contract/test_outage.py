@@ -5,9 +5,11 @@ from tests.contract.system import SERVICES, System
 
 async def test_a_killed_registry_takes_nothing_along(system: System) -> None:
     """Neither when it dies nor when it comes back, for old streams and for new ones."""
+    system.start_counting()
     await system.driver.kill()
     await system.plane.fails()
     await system.keeps()
+    system.check_not_hammered()
     await system.driver.start()
     await system.plane.recovers()
     await system.keeps(0.5)
