@@ -30,8 +30,16 @@ class PlaceChanged(Struct, frozen=True, gc=False):
     name: str
 
 
+class WorkloadMoved(Struct, frozen=True, gc=False):
+    """A workload with this address is in another place now, or the first or the last one is."""
+
+    address: str
+
+
 class MeshChanged(Struct, frozen=True, gc=False):
     """Mesh settings changed: everything may differ."""
 
 
-Change = ServiceChanged | EndpointsChanged | ConfigChanged | PlaceChanged | MeshChanged
+Change = (
+    ServiceChanged | EndpointsChanged | ConfigChanged | PlaceChanged | WorkloadMoved | MeshChanged
+)

@@ -6,17 +6,20 @@ meanwhile waits for the next.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Final
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aggregator.generators.spec import GeneratorSpec, GeneratorTable, Unit
-from aggregator.model.change import Change, MeshChanged
+from aggregator.model.change import Change, MeshChanged, WorkloadMoved
 from aggregator.model.errors import Problem
 from aggregator.model.proxy import Proxy
+from aggregator.model.service import NOWHERE
 from aggregator.push.debounce import Debounce
 from aggregator.push.metrics import Metrics
 from aggregator.push.state import Cause, Subscriber, ViewDiff, ViewState
@@ -87,6 +90,7 @@ class Engine:
         self._specs: Final = tuple(spec for specs in generators.values() for spec in specs)
         self._attributes: Final = frozenset[str]().union(*(spec.attributes for spec in self._specs))
         self._members: Final[dict[Subscriber, _Member]] = {}
+        self._addresses: Final[Counter[str]] = Counter()
         self._pending: Final[dict[Change, None]] = {}
         self._told_by: Final[set[str]] = set()
         self._mesh: MeshConfig | None = None
@@ -119,8 +123,14 @@ class Engine:
         """Take note of changes that *registry* told of, if one did; they are read from the source
         when the push begins.
         """
-        self._pending.update(dict.fromkeys(changes))
-        if registry:
+        known = [
+            change
+            for change in changes
+            # The place of a workload matters to its own proxy alone.
+            if not isinstance(change, WorkloadMoved) or change.address in self._addresses
+        ]
+        self._pending.update(dict.fromkeys(known))
+        if registry and known:
             self._told_by.add(registry)
         self._note()
 
@@ -144,6 +154,10 @@ class Engine:
             key = self._key(proxy, vhds=vhds)
             view = self.views.get(key) or await self._build_view(key)
             self._join(subscriber, _Member(proxy, vhds, view))
+            self._addresses.update(proxy.addresses)
+        if self._key(proxy, vhds=vhds) != key:
+            # It was told where the workload is while the view was built.
+            self.submit(WorkloadMoved(address) for address in proxy.addresses)
         self._report()
         return view
 
@@ -152,6 +166,10 @@ class Engine:
         member = self._members.pop(subscriber, None)
         if member is not None:
             self._leave(subscriber, member.view)
+            for address in member.proxy.addresses:
+                self._addresses[address] -= 1
+                if not self._addresses[address]:
+                    del self._addresses[address]
         self.flushed(subscriber)
 
     def flushed(self, subscriber: Subscriber) -> None:
@@ -172,6 +190,10 @@ class Engine:
             view.idle_since = self.clock()
 
     def _key(self, proxy: Proxy, *, vhds: bool) -> ViewKey:
+        place = self._source.place_of(proxy.namespace, proxy.cluster_id, proxy.addresses)
+        if place != NOWHERE:
+            # Registries know better, for they can look at nodes.
+            proxy = replace(proxy, locality=place)
         return key_of(proxy, self.world, vhds=vhds, attributes=self._attributes)
 
     def _load_pending_if_first(self) -> None:

@@ -20,6 +20,7 @@ from aggregator.model.change import (
     MeshChanged,
     PlaceChanged,
     ServiceChanged,
+    WorkloadMoved,
 )
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.policy import UNION, MergePolicy
@@ -28,6 +29,7 @@ from aggregator.model.registry import NetworkGateway
 from aggregator.model.service import (
     Endpoint,
     Labels,
+    Locality,
     Protocol,
     Resolution,
     Service,
@@ -75,6 +77,9 @@ class WorldSource(Interface):
 
     def networks(self) -> Iterable[str]:
         """All networks that have gateways."""
+
+    def place_of(self, namespace: str, cluster_id: str, addresses: Iterable[str]) -> Locality:
+        """Where a workload is, `NOWHERE` if no registry tells."""
 
     def config(self, key: ConfigKey) -> Config | None:
         """The winning object of that name."""
@@ -168,6 +173,8 @@ class World:
                     self._set_config(key, source.config(key), touched)
                 case PlaceChanged(name):
                     self._set_gateways(name, source.gateways(name), touched)
+                case WorkloadMoved():
+                    touched.views_move = True
                 case MeshChanged():
                     pass  # it comes by `set_mesh`
         return touched

@@ -27,7 +27,7 @@ from aggregator.model.registry import (
     RegistrySink,
     ShardKey,
 )
-from aggregator.model.service import Endpoint, Service, ServiceKey
+from aggregator.model.service import Endpoint, Locality, Service, ServiceKey
 from aggregator.registry.guard import Hold, LossGuard
 from aggregator.registry.intake import Intake
 from aggregator.registry.mapping import Mapper
@@ -177,6 +177,12 @@ class Aggregate:
     def networks(self) -> Collection[str]:
         """All networks that have gateways, or are in the settings."""
         return self._state.networks()
+
+    def place_of(self, namespace: str, cluster_id: str, addresses: Iterable[str]) -> Locality:
+        """Where the workload is that a proxy of this namespace and cluster, with these addresses,
+        is beside; `NOWHERE` if no registry tells.
+        """
+        return self._state.place_of(namespace, cluster_id, addresses)
 
     def unclaimed(self) -> tuple[ServiceKey, ...]:
         """Hosts with endpoints that nobody has defined as services yet."""

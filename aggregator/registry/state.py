@@ -16,6 +16,7 @@ from aggregator.model.change import (
     EndpointsChanged,
     PlaceChanged,
     ServiceChanged,
+    WorkloadMoved,
 )
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
@@ -30,7 +31,7 @@ from aggregator.model.registry import (
     ShardKey,
 )
 from aggregator.model.secret import Secret
-from aggregator.model.service import Service, ServiceKey, Workload
+from aggregator.model.service import NOWHERE, Locality, Service, ServiceKey, Workload
 from aggregator.registry.merge import NOTHING, Merged, Part, PartKey, is_address, merge_parts
 from aggregator.registry.network import NetworkMap
 from aggregator.registry.selection import NamespaceSelection
@@ -62,6 +63,7 @@ class _Touched:
         self.services: dict[ServiceKey, None] = {}
         self.rules: dict[ConfigKey, None] = {}
         self.places: dict[str, None] = {}
+        self.workloads: dict[str, list[object]] = {}
         self.problems: list[Problem] = []
         self.announced = False
 
@@ -109,6 +111,10 @@ class State:
         self.merge_total = 0
 
     # Questions
+
+    def place_of(self, namespace: str, cluster_id: str, addresses: Iterable[str]) -> Locality:
+        """Where a workload is, as `WorkloadIndex` says."""
+        return self._workloads.place_of(namespace, cluster_id, addresses)
 
     def parts(self, key: ServiceKey) -> list[Part]:
         """Who gives what to a service, in the order of precedence."""
@@ -335,8 +341,21 @@ class State:
         return resolve_policy(self._rules, host, tuple(self._rank))
 
     def _put_workload(self, id_: WorkloadId, workload: Workload | None, touched: _Touched) -> None:
+        known = self._workloads.get(id_)
+        for each in (known, workload):
+            if each is not None and each.endpoint.address not in touched.workloads:
+                address = each.endpoint.address
+                touched.workloads[address] = self._places_at(address)
         keys = self._workloads.put(id_, workload)
         touched.services |= dict.fromkeys(sorted(keys))
+
+    def _places_at(self, address: str) -> list[object]:
+        """All that `place_of` goes by."""
+        return [
+            (each.id, each.workload.namespace, endpoint.cluster_id, endpoint.locality)
+            for each in self._workloads.at(address)
+            if (endpoint := each.workload.endpoint).locality != NOWHERE
+        ]
 
     def _settle(self, touched: _Touched) -> Outcome:
         """Merge again what was touched, and tell what came out differently.
@@ -347,6 +366,11 @@ class State:
         changes += (ConfigChanged(key) for key in touched.rules if self._choose(key, touched))
         changes += filter(None, (self._merge(key, touched) for key in touched.services))
         changes += (PlaceChanged(name) for name in touched.places)
+        changes += (
+            WorkloadMoved(address)
+            for address, before in touched.workloads.items()
+            if self._places_at(address) != before
+        )
         return Outcome(tuple(changes), tuple(touched.problems), touched.announced)
 
     def _merge(self, key: ServiceKey, touched: _Touched) -> Change | None:

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from aggregator.model.service import Labels, ServiceKey, Workload, labels_match
+from aggregator.model.service import (
+    NOWHERE,
+    Labels,
+    Locality,
+    ServiceKey,
+    Workload,
+    labels_match,
+)
 
 WorkloadId = tuple[str, bool, str, str]
 """Registry, whether a rule (WorkloadEntry) gave it, scope, and the adapter's own key."""
@@ -40,9 +47,15 @@ class WorkloadIndex:
         self._workloads: dict[WorkloadId, Candidate] = {}
         self._by_namespace: defaultdict[str, dict[WorkloadId, Candidate]] = defaultdict(dict)
         self._by_label: defaultdict[_Place, dict[WorkloadId, Candidate]] = defaultdict(dict)
+        self._by_address: defaultdict[str, dict[WorkloadId, Candidate]] = defaultdict(dict)
         self._names: defaultdict[str, set[str]] = defaultdict(set)
         self._selectors: defaultdict[_Place, Counter[tuple[ServiceKey, Labels]]]
         self._selectors = defaultdict(Counter)
+
+    def get(self, id_: WorkloadId) -> Workload | None:
+        """What was put."""
+        found = self._workloads.get(id_)
+        return found.workload if found is not None else None
 
     def put(self, id_: WorkloadId, workload: Workload | None) -> set[ServiceKey]:
         """Install or remove a workload; returns the services whose selectors pick it now or did."""
@@ -51,6 +64,10 @@ class WorkloadIndex:
         if old is not None:
             touched |= self._chosen_by(old.workload)
             del self._by_namespace[old.workload.namespace][id_]
+            address = old.workload.endpoint.address
+            del self._by_address[address][id_]
+            if not self._by_address[address]:
+                del self._by_address[address]
             for place in self._places(old.workload):
                 del self._by_label[place][id_]
                 if not self._by_label[place]:
@@ -60,6 +77,7 @@ class WorkloadIndex:
             touched |= self._chosen_by(workload)
             self._workloads[id_] = new
             self._by_namespace[workload.namespace][id_] = new
+            self._by_address[workload.endpoint.address][id_] = new
             for place in self._places(workload):
                 self._by_label[place][id_] = new
         return touched
@@ -89,6 +107,28 @@ class WorkloadIndex:
             if labels_match(selector, each.workload.endpoint.labels)
         ]
         return sorted(picked, key=lambda each: each.id)
+
+    def at(self, address: str) -> list[Candidate]:
+        """The workloads of any namespace with this address, in a stable order: those that
+        registries tell of themselves before those of rules.
+        """
+        found = self._by_address.get(address, {})
+        return sorted(found.values(), key=lambda each: (each.rule, each.id))
+
+    def place_of(self, namespace: str, cluster_id: str, addresses: Iterable[str]) -> Locality:
+        """Where the workload of this namespace and cluster is that has one of the addresses;
+        `NOWHERE` if nobody knows. Whoever tells no cluster may be in any.
+        """
+        for address in addresses:
+            for each in self.at(address):
+                endpoint = each.workload.endpoint
+                if (
+                    endpoint.locality != NOWHERE
+                    and each.workload.namespace == namespace
+                    and (not cluster_id or endpoint.cluster_id in ("", cluster_id))
+                ):
+                    return endpoint.locality
+        return NOWHERE
 
     def _index_name(self, namespace: str, name: str) -> None:
         self._names[namespace].add(name)

@@ -18,12 +18,13 @@ from aggregator.model.change import (
     EndpointsChanged,
     PlaceChanged,
     ServiceChanged,
+    WorkloadMoved,
 )
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.discovery import find
 from aggregator.model.policy import UNION, MergePolicy
 from aggregator.model.registry import NetworkGateway
-from aggregator.model.service import Endpoint, Service, ServiceKey
+from aggregator.model.service import NOWHERE, Endpoint, Locality, Service, ServiceKey
 from aggregator.push.engine import Engine, PushSettings
 from aggregator.push.metrics import Metrics
 from aggregator.push.world import WorldSource
@@ -57,6 +58,7 @@ class MemorySource:
         self.configs: Final[dict[ConfigKey, Config]] = {}
         self.policies: Final[dict[ServiceKey, MergePolicy]] = {}
         self.all_gateways: Final[dict[str, tuple[NetworkGateway, ...]]] = {}
+        self.places: Final[dict[str, Locality]] = {}
 
     def service(self, key: ServiceKey) -> Service | None:
         return self.services.get(key)
@@ -72,6 +74,9 @@ class MemorySource:
 
     def networks(self) -> Iterable[str]:
         return tuple(self.all_gateways)
+
+    def place_of(self, _namespace: str, _cluster_id: str, addresses: Iterable[str]) -> Locality:
+        return next((self.places[each] for each in addresses if each in self.places), NOWHERE)
 
     def config(self, key: ConfigKey) -> Config | None:
         return self.configs.get(key)
@@ -102,6 +107,11 @@ class MemorySource:
         """Replace the ways into a network."""
         self.all_gateways[network] = gateways
         return PlaceChanged(network)
+
+    def put_place(self, address: str, place: Locality) -> Change:
+        """Tell where the workload with an address is."""
+        self.places[address] = place
+        return WorkloadMoved(address)
 
     def remove_service(self, key: ServiceKey) -> Change:
         """The service is gone."""

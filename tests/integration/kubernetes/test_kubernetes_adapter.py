@@ -104,7 +104,11 @@ async def test_endpoints_have_what_their_pods_and_nodes_tell(kube: KubeApiserver
             {"apiVersion": "v1", "kind": "Pod", "metadata": _named("one", shop, version="v2")}
         )
         await eventually(lambda: ("version", "v2") in follower.endpoints("a", shop)[0].labels)
+        assert follower.aggregate.place_of(shop, "east", ["10.1.2.1"]).zone == "eu-1"
         await client.apply(node(where, place("eu", "eu-2")))
+        await eventually(
+            lambda: follower.aggregate.place_of(shop, "east", ["10.1.2.1"]).zone == "eu-2"
+        )
         await eventually(
             lambda: follower.endpoints("a", shop)[0].locality == Locality("eu", "eu-2")
         )

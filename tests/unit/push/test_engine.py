@@ -7,11 +7,13 @@ from typing import Final
 import msgspec
 import pytest
 import structlog
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from aggregator.generators.spec import CLUSTER, GeneratorSpec, GeneratorTable, Resource, Unit, View
+from aggregator.model.change import Change
 from aggregator.model.proxy import Proxy
-from aggregator.model.service import ServiceKey, labels_of
+from aggregator.model.service import Locality, ServiceKey, labels_of
 from aggregator.push.engine import IDLE_VIEW_SECONDS, Engine, PushSettings
 from aggregator.push.metrics import Metrics
 from aggregator.push.state import Cause, ViewDiff, ViewState
@@ -201,6 +203,50 @@ async def test_view_is_found_again_by_who_comes_back_in_time() -> None:
     clock.now += IDLE_VIEW_SECONDS - 1
     engine.drop_idle_views()
     assert await engine.attach(Silent(), proxy(), vhds=True) is view
+
+
+async def test_a_proxy_is_where_its_registry_says() -> None:
+    """A sidecar does not know its zone, and a registry can look at its node, if need be later."""
+    source = reviews()
+    engine = engine_of(source, Time())
+    east, west = Locality("eu", "eu-1"), Locality("eu", "eu-2")
+    told = replace(proxy(), addresses=("10.0.0.1", "fd00::1"), locality=Locality("us"))
+    stream = Silent()
+    view = await engine.attach(stream, told, vhds=True)
+    assert view.key.locality == Locality("us"), "its own word, while nobody knows better"
+
+    engine.submit([source.put_place("10.9.9.9", west)])
+    assert not engine.waiting_changes, "where others are matters only to them"
+    engine.submit([source.put_place("fd00::1", east)])
+    await engine.push()
+    (moved,) = stream.moves
+    assert moved.key.locality == east
+    again = await engine.attach(Silent(), told, vhds=True)
+    assert again is moved
+
+    engine.detach(stream)
+    engine.submit([source.put_place("fd00::1", west)])
+    assert engine.waiting_changes, "the other one is still there"
+
+
+async def test_a_place_that_is_told_while_a_view_is_built_is_not_missed() -> None:
+    """The stream belongs to no view yet, so that nothing else would move it."""
+    source = reviews()
+    told = replace(proxy(), addresses=("10.0.0.1",))
+    late: list[Change] = []
+
+    def tell(_view: View, _unit: Unit) -> bool:
+        if not late:
+            late.append(source.put_place("10.0.0.1", Locality("eu", "eu-1")))
+            engine.submit(late)
+        return False
+
+    engine = engine_of(source, Time(), failing(tell))
+    stream = Silent()
+    await engine.attach(stream, told, vhds=True)
+    await engine.push()
+    (moved,) = stream.moves
+    assert moved.key.locality == Locality("eu", "eu-1")
 
 
 async def test_view_whose_client_left_while_it_moved_is_dropped() -> None:

@@ -1,6 +1,7 @@
 """What the merged state is, and which changes it tells, whatever registries do."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from aggregator.model.change import (
     EndpointsChanged,
     PlaceChanged,
     ServiceChanged,
+    WorkloadMoved,
 )
 from aggregator.model.config import Config, ConfigKey
 from aggregator.model.errors import Origin, Problem, Severity
@@ -26,7 +28,15 @@ from aggregator.model.registry import (
     ServiceItem,
     ShardKey,
 )
-from aggregator.model.service import Endpoint, Service, ServiceKey, Workload, labels_of
+from aggregator.model.service import (
+    Endpoint,
+    Health,
+    Locality,
+    Service,
+    ServiceKey,
+    Workload,
+    labels_of,
+)
 from aggregator.registry.aggregate import Aggregate
 from aggregator.registry.guard import GuardSettings, LossGuard
 from config.duration import Duration
@@ -887,6 +897,33 @@ def test_places_are_told_by_name() -> None:
     assert mesh.told() == [PlaceChanged("shop"), PlaceChanged("net1")]
     assert mesh.aggregate.namespace("shop") == labelled
     assert [each.address for each in mesh.aggregate.gateways("net1")] == ["1.2.3.4"]
+
+
+def test_where_a_workload_is_is_told_when_it_changes() -> None:
+    """By address, for the proxy that is beside it; labels and health are no news to it."""
+    mesh = Mesh("east", "west")
+    aggregate = mesh.aggregate
+
+    def tell(registry: str, namespace: str, **fields: Any) -> list[Change]:
+        told = replace(endpoint("10.0.0.1"), cluster_id=registry, **fields)
+        shard = ShardKey(registry, namespace, Content.WORKLOADS)
+        aggregate.sink(registry).update(shard, "w", Workload("w", namespace, told))
+        return mesh.told()
+
+    def place(cluster_id: str, namespace: str = "shop") -> Locality:
+        return aggregate.place_of(namespace, cluster_id, ["10.9.9.9", "10.0.0.1"])
+
+    here, there = Locality("eu", "eu-1"), Locality("us", "us-1")
+    assert tell("east", "shop", locality=Locality()) == []
+    assert tell("east", "shop", locality=here) == [WorkloadMoved("10.0.0.1")]
+    assert tell("east", "shop", locality=here, health=Health.NOT_READY) == []
+    assert tell("west", "shop", locality=there) == [WorkloadMoved("10.0.0.1")]
+
+    assert (place("east"), place("west"), place("")) == (here, there, here)
+    assert place("north") == place("east", "bank") == Locality()
+    aggregate.sink("east").update(ShardKey("east", "shop", Content.WORKLOADS), "w", None)
+    assert mesh.told() == [WorkloadMoved("10.0.0.1")]
+    assert (place("east"), place("")) == (Locality(), there)
 
 
 def test_announcements_are_told_to_the_supervisor() -> None:
