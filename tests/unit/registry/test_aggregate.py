@@ -926,6 +926,17 @@ def test_where_a_workload_is_is_told_when_it_changes() -> None:
     assert (place("east"), place("")) == (Locality(), there)
 
 
+def test_a_loopback_address_tells_nobody_apart() -> None:
+    """Every machine has it: whoever else is told to be there is another one."""
+    mesh = Mesh("east")
+    for key, address in (("v4", "127.0.0.1"), ("v6", "::1"), ("other", "10.0.0.1")):
+        told = replace(endpoint(address), locality=Locality("eu", key))
+        mesh.aggregate.sink("east").update(workloads("east"), key, Workload(key, "shop", told))
+
+    assert mesh.aggregate.place_of("shop", "", ["127.0.0.1", "::1"]) == Locality()
+    assert mesh.aggregate.place_of("shop", "", ["::1", "10.0.0.1"]) == Locality("eu", "other")
+
+
 def test_announcements_are_told_to_the_supervisor() -> None:
     """A cluster that is found must be read without a restart."""
     mesh = Mesh()
