@@ -117,8 +117,8 @@ class WorkloadIndex:
 
     def place_of(self, namespace: str, cluster_id: str, addresses: Iterable[str]) -> Locality:
         """Where the workload of this namespace and cluster is that has one of the addresses;
-        `NOWHERE` if nobody knows. Whoever tells no cluster may be in any. A loopback address is one of
-        every machine, and tells nothing.
+        `NOWHERE` if nobody knows. Whoever tells no cluster may be in any. A loopback address is one
+        of every machine, and tells nothing.
         """
         for address in addresses:
             for each in () if address.startswith("127.") or address == "::1" else self.at(address):
