@@ -14,7 +14,7 @@ from typing import Final, Self
 import pytest
 
 from tests.support.poll import eventually
-from tests.support.servers.build import BuildError, Program, build, program_path
+from tests.support.servers.build import Program, program_path
 
 STOP_SECONDS: Final = 10.0
 LOG_TAIL: Final = 6_000
@@ -186,14 +186,12 @@ class StoredServer(Server):
 
 def need(program: Program) -> str:
     """The path of a program that is built from source. Where it is missing the test is skipped on a
-    developer's machine; CI builds it.
+    developer's machine and fails in CI.
     """
     path = program_path(program)
     if path.exists():
         return str(path)
-    if os.environ.get("CI") != "true":
-        pytest.skip(f"{program.name} is not built; `make servers` does it")
-    try:
-        return str(build(program))
-    except BuildError as error:
-        pytest.fail(str(error))
+    message = f"{program.name} is not built; `make servers` does it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
