@@ -24,7 +24,7 @@ DANGLING: Final = "the link leads nowhere"
 NAMELESS: Final = "expected a name in UTF-8"
 _LARGE: Final = 64 * 2**10
 _QUIET: Final = 0.02
-_QUIET_WHEN_EMPTY: Final = 0.1
+_QUIET_WHEN_EMPTY: Final = 0.5
 _PATIENCE: Final = 1.0
 
 _Identity = tuple[int, int]

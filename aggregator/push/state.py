@@ -55,9 +55,13 @@ _SUM: Final = 2**128
 
 
 def _print_of(resource: Resource) -> int:
-    """128 bits that nobody outside this process can foresee."""
+    """128 bits that nobody outside this process can foresee.
+
+    Of strings and not of pairs: the hash of a pair is so nearly a sum of its parts' that two
+    resources which swap their versions would often leave the sum as it was.
+    """
     name, version = resource.name, resource.version
-    return hash((name, version)) << 64 ^ hash((version, name))
+    return hash(f"{name} {version}") << 64 ^ hash(f"{version} {name}")
 
 
 class _TypeState:

@@ -223,6 +223,16 @@ def test_content_tells_states_apart() -> None:
     assert view.content(CLUSTER.type_url) in seen
 
 
+def test_content_tells_apart_states_that_swap_their_versions() -> None:
+    """A sum of what is nearly a sum would take the one for the other."""
+    one, other = view_of(), view_of()
+    for number in range(200):
+        first, second = f"a{number}", f"b{number}"
+        install(one, CLUSTERS, "h", resource(CLUSTER, first, "1"), resource(CLUSTER, second, "2"))
+        install(other, CLUSTERS, "h", resource(CLUSTER, first, "2"), resource(CLUSTER, second, "1"))
+        assert one.content(CLUSTER.type_url) != other.content(CLUSTER.type_url)
+
+
 def test_view_made_like_another_goes_its_own_way() -> None:
     """What changes in one of them must not change in the other."""
     first = view_of()
